@@ -1,0 +1,108 @@
+"""The only place that builds things: a home's folder becomes a deployment with opened stores."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from collections.abc import Iterator
+
+from aggregator.errors import RefusedError
+from aggregator.model.clock import Clock
+from aggregator.model.days import instant
+from aggregator.pipeline.deployment import Deployment, Progress, quiet
+from aggregator.rules.clock import observe
+from aggregator.stores import atomic, custody, lock
+from aggregator.stores.audit import AuditLog
+from aggregator.stores.home import Home
+from aggregator.stores.keys import KeyStore
+from aggregator.stores.receipts import ReceiptStore
+from aggregator.stores.segments import SegmentStore
+from aggregator.stores.tables import TableStore
+
+
+def create(
+    home: Home, now: dt.datetime, *, rehearsal: bool, accept_weak: bool, profile: str | None = None
+) -> str | None:
+    """Make a home; return a warning if its keys could not be destroyed for certain.
+
+    RefusedError if the file system would keep what is overwritten, unless this is a rehearsal
+    or the operator accepts it.
+    """
+    root = home.root
+    existed = root.exists()
+    atomic.make_folder(root)
+    try:
+        with lock.hold(home.lock_path):
+            weakness = custody.weakness(root)
+            if weakness and not (rehearsal or accept_weak):
+                raise RefusedError(
+                    f"keys in {root} could outlive their destruction: {weakness};"
+                    " choose another file system, or accept it with --accept-weak-destruction"
+                )
+            home.create(rehearsal=rehearsal, accept_weak=accept_weak, profile=profile)
+            house = _open(home, now, quiet)
+            house.record("init", {"rehearsal": rehearsal, "policy": house.profile.digest})
+    finally:
+        if not existed and not home.config_path.exists():
+            with contextlib.suppress(OSError):  # the folder is not ours to empty
+                home.lock_path.unlink()
+                root.rmdir()
+    return weakness
+
+
+def open_to_read(
+    home: Home, now: dt.datetime | None, wall: dt.datetime, progress: Progress = quiet
+) -> Deployment:
+    """Open `home` for a command that writes nothing."""
+    return _open(home, now or wall, progress)
+
+
+@contextlib.contextmanager
+def open_to_write(
+    home: Home,
+    now: dt.datetime | None,
+    wall: dt.datetime,
+    *,
+    confirm_clock: bool = False,
+    progress: Progress = quiet,
+) -> Iterator[Deployment]:
+    """Open `home` under its lock, with the clock compared to the audit log.
+
+    `now` is the clock that a rehearsal sets, `wall` the machine's. LockedError if another run
+    has the lock; RefusedError for `now` on a home that is no rehearsal.
+    """
+    config = home.load_config()
+    if now is not None and not config.rehearsal:
+        raise RefusedError(
+            "--now sets the clock only in a rehearsal home, made with: aggregator --now … init"
+        )
+    with lock.hold(home.lock_path):
+        atomic.sweep(home.root)
+        house = _open(home, now or wall, progress)
+        before = house.clock
+        house.clock = observe(before, house.now, confirmed=confirm_clock)
+        doubted = observe(before, house.now)
+        if confirm_clock and doubted.in_doubt:
+            house.record("clock_confirmed", {})
+        elif doubted.in_doubt and doubted.doubt_since == house.now and before.last_at:
+            house.record("clock_jump", {"from": instant(before.last_at), "to": instant(house.now)})
+        yield house
+
+
+def _open(home: Home, now: dt.datetime, progress: Progress) -> Deployment:
+    config, profile = home.load_config(), home.load_profile()
+    audit = AuditLog(home.folder("audit"))
+    last = audit.last()
+    return Deployment(
+        home=home,
+        config=config,
+        profile=profile,
+        keys=KeyStore(home.folder("keys")),
+        segments=SegmentStore(home.folder("raw"), profile.digest),
+        tables=TableStore(home.folder("tables")),
+        audit=audit,
+        receipts=ReceiptStore(home.folder("audit")),
+        now=now,
+        clock=last.clock if last else Clock(),
+        progress=progress,
+    )

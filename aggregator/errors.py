@@ -1,0 +1,49 @@
+"""One tree of expected errors: one line to the user, one exit code a kind.
+
+A message says what happened and what to do. It never holds a user, an address or a rejected
+value: it is printed, logged and mailed as it is.
+"""
+
+from __future__ import annotations
+
+
+class AggregatorError(Exception):
+    """Base of every expected error; `exit_code` is what the process ends with."""
+
+    exit_code = 1
+
+
+class UsageError(AggregatorError):
+    """The command line asks for something that cannot be done as written."""
+
+    exit_code = 2
+
+
+class ConfigError(AggregatorError):
+    """The home, its configuration or its policy profile is missing or wrong."""
+
+    exit_code = 3
+
+
+class BadInputError(AggregatorError):
+    """Input could not be read, or held rejected records under `--strict`."""
+
+    exit_code = 4
+
+
+class RefusedError(AggregatorError):
+    """The policy, the clock or the file system forbids the request."""
+
+    exit_code = 5
+
+
+class IntegrityError(AggregatorError):
+    """Stored data does not verify: a seal, a hash, a chain or a total is wrong."""
+
+    exit_code = 6
+
+
+class LockedError(AggregatorError):
+    """Another run holds the home's lock; try again later."""
+
+    exit_code = 75

@@ -1,0 +1,20 @@
+"""What is known of the clock from the audit log."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Clock:
+    """The last entry's instant and, while the clock is in doubt, the jump's two ends."""
+
+    last_at: dt.datetime | None = None
+    doubt_since: dt.datetime | None = None
+    before_jump: dt.datetime | None = None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a purge has to wait."""
+        return self.doubt_since is not None

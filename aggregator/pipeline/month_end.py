@@ -1,0 +1,226 @@
+"""Month end: close what is due, write and verify the monthly table, destroy, give a receipt.
+
+The purge goes on from wherever it was killed. Until the intent is written everything is only
+read again; from then on nothing of the month is read any more, and what is left of it goes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from aggregator.errors import IntegrityError, RefusedError
+from aggregator.model.days import instant
+from aggregator.model.tables import TABLES
+from aggregator.pipeline import close, monthly
+from aggregator.pipeline.deployment import Deployment
+from aggregator.rules import deletion
+from aggregator.rules.deletion import Item, Kind, Step
+from aggregator.stores import atomic, custody
+
+RECEIPT: Final = "purge_receipt.1"
+LATE_AFTER: Final = dt.timedelta(hours=24)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What the purge of a month will do: when it is due, and every file that goes."""
+
+    month: str
+    due_at: dt.datetime
+    steps: tuple[Step, ...]
+
+
+def due_months(house: Deployment) -> list[str]:
+    """Return the months whose purge is due and has no receipt, oldest first."""
+    return [month for month in kept_months(house) if house.calendar.is_purgeable(month, house.now)]
+
+
+def kept_months(house: Deployment) -> list[str]:
+    """Return the months of which raw data, keys or an unfinished purge are here, oldest first."""
+    kept = {*house.keys.months(), *house.segments.months(), *house.receipts.intents()}
+    return sorted(kept - set(house.receipts.months()))
+
+
+def remnants(house: Deployment) -> list[str]:
+    """Return purged months of which something is here again, as after a restore."""
+    found = {*house.keys.months(), *house.segments.months(), *house.receipts.intents()}
+    return sorted(found & set(house.receipts.months()))
+
+
+def plan_purge(house: Deployment, month: str) -> Plan:
+    """Return what the purge of `month` will remove, in order and with reasons."""
+    items = _inventory(house)
+    steps = deletion.plan(month, (item for item in items if item.kind is not Kind.TABLE))
+    steps += deletion.expired(items, month, house.profile.retention_months)
+    return Plan(month, house.calendar.purges_at(month), tuple(steps))
+
+
+def months_to_purge(house: Deployment, month: str | None) -> list[str]:
+    """Return the months that a purge would work on; RefusedError if `month` is not due."""
+    due = due_months(house)
+    if month is None:
+        return due
+    if month in house.receipts.months():
+        return []
+    if not house.calendar.is_purgeable(month, house.now):
+        due_at = instant(house.calendar.purges_at(month))
+        raise RefusedError(f"the purge of {month} is not due before {due_at}")
+    return [one for one in due if one <= month]
+
+
+def purge(house: Deployment, month: str | None = None) -> list[dict[str, Any]]:
+    """Purge every month that is due (up to `month`); return their receipts.
+
+    RefusedError while the clock is in doubt. A month whose tables do not verify is destroyed all
+    the same, and its receipt says so.
+    """
+    months = months_to_purge(house, month)
+    if (months or remnants(house)) and house.clock.in_doubt:
+        raise RefusedError(
+            "the clock jumped ahead by more than 48 h, so the purge waits: check the time, then"
+            " run again with --confirm-clock, or let 6 h of other runs pass"
+        )
+    _remove_remnants(house)
+    receipts = [_purge_month(house, one) for one in months]
+    _record_receipts(house)
+    return receipts
+
+
+def _purge_month(house: Deployment, month: str) -> dict[str, Any]:
+    intent = house.receipts.read_intent(month)
+    if intent is None:
+        problems = _settle(house, month)
+        intent = _intent(house, month, problems)
+        house.receipts.write_intent(month, intent)
+    _destroy(house, month)
+    late = house.now - house.calendar.purges_at(month)
+    receipt = {**intent, "purged_at": instant(house.now), "late": late > LATE_AFTER}
+    house.receipts.write(month, receipt)
+    return house.receipts.read(month)
+
+
+def _settle(house: Deployment, month: str) -> list[str]:
+    """Do all that needs the month's counters, for the last time; return what does not verify."""
+    problems: list[str] = []
+    try:
+        house.month_keys(month)
+        due = [day for day in close.due_days(house) if day.startswith(month)]
+        problems += close.close_days(house, due).failed.values()
+        close.record_closed(house)
+        problems += monthly.write_monthly(house, month)
+        problems += _changed_tables(house, month)
+    except IntegrityError as error:
+        problems.append(str(error))
+    return problems
+
+
+def _changed_tables(house: Deployment, month: str) -> list[str]:
+    """Compare the daily partitions with the digests that the audit log has of their closing."""
+    return [
+        f"{table} of {day} is not as it was closed"
+        for day, table, digest in close.recorded_digests(house, month)
+        if not house.tables.has(table, day) or house.tables.digest(table, day) != digest
+    ]
+
+
+def _intent(house: Deployment, month: str, problems: Sequence[str]) -> dict[str, Any]:
+    plan = plan_purge(house, month)
+    counts = {kind.value: sum(1 for step in plan.steps if step.item.kind is kind) for kind in Kind}
+    last = house.audit.last()
+    file_system = custody.file_system(house.home.root)
+    return {
+        "receipt": RECEIPT,
+        "month": month,
+        "due_at": instant(plan.due_at),
+        "started_at": instant(house.now),
+        "verified": not problems,
+        "problems": list(problems),
+        "rehearsal": house.config.rehearsal,
+        "policy": {
+            "name": house.profile.name,
+            "version": house.profile.version,
+            "sha256": house.profile.digest,
+        },
+        "destroyed": {
+            "key_sets": counts[Kind.KEYS.value],
+            "segments": counts[Kind.SEGMENT.value],
+            "notices": counts[Kind.NOTICE.value],
+            "bytes": sum(step.item.size for step in plan.steps if step.item.kind is not Kind.TABLE),
+        },
+        "expired_partitions": counts[Kind.TABLE.value],
+        "method": f"keys overwritten in place twice, synced and removed on {file_system.kind}",
+        "weakness": file_system.weakness,
+        "caveats": list(custody.CAVEATS),
+        "tables": _published(house, month),
+        "audit_head": last.digest if last else None,
+    }
+
+
+def _published(house: Deployment, month: str) -> list[Mapping[str, Any]]:
+    return [
+        {"table": table, "period": period, "sha256": house.tables.digest(table, period)}
+        for table in TABLES
+        for period in house.tables.periods(table, month)
+        if table != "rejections_daily"
+    ]
+
+
+def _destroy(house: Deployment, month: str) -> None:
+    """Carry out the plan: keys first, since without them the rest is unreadable."""
+    plan = plan_purge(house, month)
+    house.keys.destroy(month)
+    for number, step in enumerate(plan.steps):
+        house.progress("removing", number, len(plan.steps))
+        atomic.remove(house.home.root / step.item.path)
+    shutil.rmtree(house.segments.folder / month, ignore_errors=True)
+    if (house.segments.folder / month).exists():
+        raise IntegrityError(f"raw/{month} could not be removed; its keys are destroyed")
+    atomic.sync_folder(house.segments.folder)
+
+
+def _remove_remnants(house: Deployment) -> None:
+    for month in remnants(house):
+        _destroy(house, month)
+        atomic.remove(house.receipts.intent_path(month))
+        house.record("purge_remnants", {"month": month})
+
+
+def _record_receipts(house: Deployment) -> None:
+    """Add the audit entry of every receipt that has none yet."""
+    recorded = {entry.detail["month"] for entry in house.audit.entries() if entry.kind == "purge"}
+    for month in house.receipts.months():
+        if month not in recorded:
+            receipt = house.receipts.read(month)
+            house.record(
+                "purge",
+                {
+                    "month": month,
+                    "verified": receipt["verified"],
+                    "late": receipt["late"],
+                    "receipt": house.receipts.digest(month),
+                },
+            )
+
+
+def _inventory(house: Deployment) -> list[Item]:
+    """Return every file of the home that a purge could remove."""
+    root = house.home.root
+    items = []
+    for month in house.keys.months():
+        items += [_item(root, path, Kind.KEYS, month) for path in house.keys.files(month)]
+    for month in house.segments.months():
+        items += [_item(root, path, Kind.SEGMENT, month) for path in house.segments.files(month)]
+    for table in TABLES:
+        for period in house.tables.periods(table):
+            path = house.tables.path(table, period)
+            items.append(_item(root, path, Kind.TABLE, period[:7]))
+    return items
+
+
+def _item(root: Path, path: Path, kind: Kind, month: str) -> Item:
+    return Item(path.relative_to(root).as_posix(), kind, month, path.stat().st_size)

@@ -1,0 +1,1 @@
+"""Pure rules: no disk, no network, no clock; time is an argument."""

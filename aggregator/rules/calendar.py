@@ -1,0 +1,62 @@
+"""When a day closes, when a month is purged, and which days are acceptable at an instant.
+
+A day is OPEN, then in GRACE, then CLOSED by the roll-up that closes it, then PURGED with its
+month. The purge instant of a month is a fact of the calendar: from then on the clock alone
+refuses the month's records, whether or not the purge has run (promises CL-2, CV-5).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import Final
+
+from aggregator.model.days import end_of_day, end_of_month, month_of, start_of
+from aggregator.model.reasons import Reason
+
+EARLY_TOLERANCE: Final = dt.timedelta(hours=2)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Calendar:
+    """The two graces of a policy profile, and the instants that follow from them."""
+
+    day_grace: dt.timedelta
+    purge_grace: dt.timedelta
+
+    def purges_at(self, month: str) -> dt.datetime:
+        """Return the instant from which `month` is to be destroyed."""
+        # A month that ends at the calendar's own end has no later instant to wait for.
+        if month == "9999-12":
+            return dt.datetime.max.replace(tzinfo=dt.UTC)
+        return end_of_month(month) + self.purge_grace
+
+    def closes_at(self, day: dt.date) -> dt.datetime:
+        """Return the instant from which a roll-up closes `day`: never after its month's purge."""
+        return min(end_of_day(day) + self.day_grace, self.purges_at(month_of(day)))
+
+    def is_closable(self, day: dt.date, now: dt.datetime) -> bool:
+        """Say whether the grace of `day` is over at `now`."""
+        return day < dt.date.max and now >= self.closes_at(day)
+
+    def is_purgeable(self, month: str, now: dt.datetime) -> bool:
+        """Say whether the purge of `month` is due at `now`."""
+        return now >= self.purges_at(month)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DayGate:
+    """Which days may enter at `now`; `purged_through` is the watermark, "" before any purge."""
+
+    calendar: Calendar
+    now: dt.datetime
+    purged_through: str = ""
+
+    def reason(self, day: dt.date) -> Reason | None:
+        """Return why a record of `day` is refused, or None if it may enter."""
+        month = month_of(day)
+        if month <= self.purged_through or self.calendar.is_purgeable(month, self.now):
+            return Reason.DAY_PURGED
+        if start_of(day) > self.now + EARLY_TOLERANCE:
+            return Reason.TOO_EARLY
+        return None

@@ -1,0 +1,30 @@
+"""Whether the clock may be trusted with destruction.
+
+Every writing command compares its clock with the last audit entry. More than 48 h ahead opens a
+doubt; only the purge waits for it. It ends by confirmation, by 6 h of later entries, or when the
+clock turns back to where it came from.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+from aggregator.model.clock import Clock
+
+JUMP: Final = dt.timedelta(hours=48)
+SETTLED: Final = dt.timedelta(hours=6)
+
+
+def observe(clock: Clock, now: dt.datetime, *, confirmed: bool = False) -> Clock:
+    """Return the clock's state after an entry at `now`."""
+    if confirmed or clock.last_at is None:
+        return Clock(now)
+    if now - clock.last_at > JUMP:
+        return Clock(now, now, clock.before_jump or clock.last_at)
+    if clock.doubt_since is not None and clock.before_jump is not None:
+        settled = now - clock.doubt_since >= SETTLED
+        came_back = now < clock.doubt_since and now - clock.before_jump <= JUMP
+        if settled or came_back:
+            return Clock(now)
+    return Clock(now, clock.doubt_since, clock.before_jump)

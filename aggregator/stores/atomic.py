@@ -1,0 +1,65 @@
+"""The one crash-safe write: a file is there whole and durable, or it is as it was before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+TEMPORARY_SUFFIX: Final = ".part"
+
+
+def write(path: Path, chunks: bytes | Iterable[bytes], mode: int = 0o600) -> None:
+    """Replace `path` by `chunks`: written beside it, synced, renamed, the folder synced.
+
+    Its folder is made if missing. A process killed on the way leaves only a file that ends in
+    `.part`, which `sweep` removes under the home's lock.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for chunk in (chunks,) if isinstance(chunks, bytes) else chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make `path` and its missing parents, each durable in its own parent."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove the file `path`, durably; it may be gone already."""
+    path.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames and removals in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> int:
+    """Remove what killed writes left below `folder`; return how many files that were."""
+    leftovers = [path for path in folder.rglob("*" + TEMPORARY_SUFFIX) if path.is_file()]
+    for path in leftovers:
+        remove(path)
+    return len(leftovers)

@@ -1,0 +1,130 @@
+"""A home: the folder of one deployment, its configuration and its policy profile."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any, Final, cast
+
+from aggregator.errors import ConfigError, RefusedError
+from aggregator.model.profile import DEFAULT_PROFILE, Profile, parse_profile
+from aggregator.stores import atomic
+
+FORMAT: Final = 1
+FOLDERS: Final = ("policy", "keys", "inbox", "raw", "tables", "outbox", "audit")
+_SECONDS_A_DAY: Final = 86_400
+
+_CONFIG: Final = """\
+# Settings of this deployment; what is kept, and for how long, is in policy/profile.toml.
+format = {format}
+rehearsal = {rehearsal}  # true: --now may set the clock; never for real data
+
+[limits]
+link_rate_gbits = 10  # a day's counter above this rate is implausible
+
+[keys]
+# The file system must destroy what is overwritten in place; true takes one that may not.
+accept_weak_destruction = {weak}
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Config:
+    """The settings in config.toml."""
+
+    rehearsal: bool
+    link_rate_gbits: int
+    accept_weak_destruction: bool
+
+    @property
+    def max_bytes(self) -> int:
+        """The most bytes that a link can carry in a day, both directions added."""
+        return self.link_rate_gbits * 10**9 // 8 * _SECONDS_A_DAY
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Home:
+    """The folder of one deployment; paths only, nothing is opened.
+
+    `settings` names a settings file in place of the home's own.
+    """
+
+    root: Path
+    settings: Path | None = None
+
+    def folder(self, name: str) -> Path:
+        """Return one of the home's own folders."""
+        return self.root / name
+
+    @property
+    def lock_path(self) -> Path:
+        """The file on which a writing run holds its lock."""
+        return self.root / ".lock"
+
+    @property
+    def config_path(self) -> Path:
+        """The settings file; a home without it is none."""
+        return self.settings or self.root / "config.toml"
+
+    @property
+    def profile_path(self) -> Path:
+        """The active policy profile."""
+        return self.root / "policy" / "profile.toml"
+
+    def create(self, *, rehearsal: bool, accept_weak: bool, profile: str | None = None) -> None:
+        """Lay the folders and files of a new home; config.toml last, so that it marks a whole one.
+
+        RefusedError if there is a home already, or if `root` has other files in it.
+        """
+        if self.config_path.exists():
+            raise RefusedError(f"there is a home already in {self.root}")
+        allowed = {*FOLDERS, self.lock_path.name, self.config_path.name + ".part"}
+        if self.root.exists() and any(path.name not in allowed for path in self.root.iterdir()):
+            raise RefusedError(f"{self.root} is not empty; a home needs a folder of its own")
+        for name in FOLDERS:
+            atomic.make_folder(self.folder(name))
+        text = DEFAULT_PROFILE if profile is None else profile
+        parse_profile(text)
+        atomic.write(self.profile_path, text.encode())
+        config = _CONFIG.format(
+            format=FORMAT, rehearsal=str(rehearsal).lower(), weak=str(accept_weak).lower()
+        )
+        atomic.write(self.config_path, config.encode())
+
+    def load_config(self) -> Config:
+        """Return the settings; ConfigError says what is missing or wrong."""
+        try:
+            data = tomllib.loads(self.config_path.read_text("utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise ConfigError(
+                f"{self.root} is no home; make one with: aggregator init --home {self.root}"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self.config_path} is not TOML: {error}") from None
+        if data.get("format") != FORMAT:
+            raise ConfigError(f"{self.config_path} has a format that this version does not know")
+        return Config(
+            rehearsal=_setting(data, "", "rehearsal", bool),
+            link_rate_gbits=_setting(data, "limits", "link_rate_gbits", int),
+            accept_weak_destruction=_setting(data, "keys", "accept_weak_destruction", bool),
+        )
+
+    def load_profile(self) -> Profile:
+        """Return the active policy profile; ConfigError says what is missing or wrong."""
+        try:
+            return parse_profile(self.profile_path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{self.profile_path} is missing; restore it") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{self.profile_path} is not UTF-8 text") from None
+
+
+def _setting(data: dict[str, Any], section: str, name: str, kind: type) -> Any:
+    table = data.get(section, {}) if section else data
+    value = table.get(name) if isinstance(table, dict) else None
+    good = type(value) is kind and (kind is bool or 1 <= cast("int", value) <= 10_000)
+    if not good:
+        path = f"{section}.{name}" if section else name
+        raise ConfigError(f"config.toml needs {path} as {kind.__name__} (1 to 10000 for numbers)")
+    return value

@@ -1,0 +1,1 @@
+"""What runs unattended: the schedule as a table, one function a job."""

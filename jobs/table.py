@@ -1,0 +1,60 @@
+"""The jobs, so that the schedule can be read aloud.
+
+State lives in the home, not in a scheduler: each job finds out by itself what is due, so a missed
+run is caught up by the next one, in order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aggregator.errors import IntegrityError
+from aggregator.pipeline import close, month_end
+from aggregator.pipeline.deployment import Deployment
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """One job: its name, when it runs (cron, UTC), what it does, what becomes of a missed run."""
+
+    name: str
+    cron: str
+    does: str
+    missed: str
+    run: Callable[[Deployment], Mapping[str, Any]]
+
+
+def _daily(house: Deployment) -> Mapping[str, Any]:
+    closed = close.close_due_days(house)
+    if closed.failed:
+        raise IntegrityError(
+            f"{len(closed.failed)} days could not be closed; see: aggregator doctor"
+        )
+    return {"closed": list(closed.days)}
+
+
+def _month_end(house: Deployment) -> Mapping[str, Any]:
+    receipts = month_end.purge(house)
+    if not all(receipt["verified"] for receipt in receipts):
+        raise IntegrityError("purged, but a month's tables did not verify; see its receipt")
+    return {"purged": [receipt["month"] for receipt in receipts]}
+
+
+JOBS: Final = (
+    Job(
+        "daily",
+        "20 0 * * *",
+        "close every day whose grace is over",
+        "the next run closes every missed day, oldest first",
+        _daily,
+    ),
+    Job(
+        "month-end",
+        "40 * * * *",
+        "destroy the raw counters of every month that is over",
+        "the next run purges; the records were refused from the instant on all the same",
+        _month_end,
+    ),
+)
