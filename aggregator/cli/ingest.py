@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
@@ -55,7 +56,7 @@ def ingest_command(
             rows = [(reason, f"{count:,}") for reason, count in outcome.reasons.items()]
             show.table(("reason", "records"), rows, numbers=("records",))
     for line in outcome.unreadable[:-1]:
-        show.words(said, f"error: {line}")
+        print(f"error: {line}", file=sys.stderr)
     if outcome.unreadable:
         raise BadInputError(outcome.unreadable[-1])
     if strict and outcome.rejected:

@@ -98,10 +98,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"the system refused: {error.strerror or type(error).__name__}", 1)
     except Exception as error:  # noqa: BLE001 - the message may hold a value; only the place is told
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+        place = _place(error)
         return _fail(f"unexpected {type(error).__name__} at {place}; please report it", 1)
     return 0
+
+
+def _place(error: BaseException) -> str:
+    """Return the innermost file and line of this package that `error` passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if f"{os.sep}aggregator{os.sep}" in frame.filename]
+    frame = (ours or frames)[-1]
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
 
 
 def _fail(message: str, code: int) -> int:

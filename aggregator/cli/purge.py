@@ -90,8 +90,9 @@ def _print_receipt(receipt: dict[str, Any]) -> None:
     late = ", LATE" if receipt["late"] else ""
     print(f"{receipt['month']}: purged at {receipt['purged_at']}{late}, tables {verified}")
     print(
-        f"  {destroyed['key_sets']} key sets destroyed, {destroyed['segments']} sealed segments"
-        f" removed ({show.size(destroyed['bytes'])})"
+        f"  {show.counted(destroyed['key_sets'], 'key set')} destroyed,"
+        f" {show.counted(destroyed['segments'], 'sealed segment')} removed"
+        f" ({show.size(destroyed['bytes'])})"
     )
     for problem in receipt["problems"]:
         print(f"  problem: {problem}")

@@ -32,7 +32,9 @@ def rollup_command(said: Globals, through: str | None, confirm_clock: bool) -> N
         rows += [{"day": day, "state": "failed"} for day in closed.failed]
         show.as_json({"rows": rows})
     elif closed.days:
-        print(f"closed {len(closed.days)} days: {closed.days[0]} to {closed.days[-1]}")
+        first, last = closed.days[0], closed.days[-1]
+        span = first if first == last else f"{first} to {last}"
+        print(f"closed {show.counted(len(closed.days), 'day')}: {span}")
     else:
         show.words(said, "no day is due")
     if closed.failed:

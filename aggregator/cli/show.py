@@ -24,6 +24,11 @@ def as_json(fields: Mapping[str, Any]) -> None:
     print(json.dumps({"schema_version": SCHEMA_VERSION, **fields}, ensure_ascii=False, indent=2))
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun, such as "1 day" or "30 days"."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def size(count: int | None) -> str:
     """Return a number of bytes for people, in decimal units; "-" for none told."""
     if count is None:

@@ -68,8 +68,9 @@ def parse_profile(text: str) -> Profile:
     """Return the profile that the TOML `text` spells; ConfigError names what is wrong."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the policy profile is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # also numbers and depths beyond all measure
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the policy profile is not TOML: {reason}") from None
     known = {"name", "version", "release", "grace", "retention", "fair_use", "regions"}
     _refuse_unknown(data, known, "")
     release = _table(
@@ -88,7 +89,10 @@ def parse_profile(text: str) -> Profile:
     if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= 64:
         raise ConfigError("the policy profile needs a name of 1 to 64 printable characters")
     k = _integer(release, "release.k", 1, 10_000)
-    if k < 2 and release.get("allow_k_below_2") is not True:
+    allowed = release.get("allow_k_below_2", False)
+    if not isinstance(allowed, bool):
+        raise ConfigError("the policy profile's release.allow_k_below_2 must be true or false")
+    if k < 2 and not allowed:
         raise ConfigError("release.k below 2 publishes single users: set allow_k_below_2 = true")
     return Profile(
         name=name,
@@ -108,7 +112,7 @@ def parse_profile(text: str) -> Profile:
 def _refuse_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:
     unknown = sorted(table.keys() - known)
     if unknown:
-        raise ConfigError(f"the policy profile has an unknown setting: {where}{unknown[0]}")
+        raise ConfigError(f"the policy profile has an unknown setting: {where + unknown[0]!a}")
 
 
 def _table(data: Mapping[str, Any], name: str, known: set[str]) -> Mapping[str, Any]:

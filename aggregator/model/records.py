@@ -57,11 +57,12 @@ class Schema:
 
     name: str
     fields: tuple[Field, ...]
+    names: frozenset[str] = dataclasses.field(init=False)
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of all fields, `record` among them."""
-        return frozenset({"record", *(field.name for field in self.fields)})
+    def __post_init__(self) -> None:
+        """Note the names of all fields, `record` among them."""
+        names = frozenset({"record", *(field.name for field in self.fields)})
+        object.__setattr__(self, "names", names)
 
     def field(self, name: str) -> Field:
         """Return the field called `name`, which must be one of this schema's."""

@@ -8,28 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from aggregator.errors import IntegrityError
 from aggregator.model.tables import OTHER, OTHER_ASN, TABLES
-from aggregator.pipeline import raw
+from aggregator.pipeline import cells, raw
 from aggregator.pipeline.deployment import Deployment
 from aggregator.rules import release, rollup
 from aggregator.rules.release import Crowd
 from aggregator.stores.engine import DuckDBEngine, Engine
 from aggregator.stores.keys import MonthKeys
 from aggregator.stores.segments import Segment
-
-_EMPTY_USER_DAY: Final = pa.schema(
-    [("location", pa.string()), ("pseudonym", pa.uint64()), ("user_bytes", pa.int64())]
-)
-_WITHHELD: Final = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +109,7 @@ def _close_day(house: Deployment, day: str, engine: Engine) -> None:
     house.tables.write("closings_daily", day, closings)
 
 
-def recorded_digests(house: Deployment, month: str) -> Iterator[tuple[str, str, str]]:
+def recorded_digests(house: Deployment, month: str = "") -> Iterator[tuple[str, str, str]]:
     """Yield (day, table, SHA-256) of each partition that the audit log says was closed."""
     for entry in house.audit.entries():
         if entry.kind == "close_day" and entry.detail["day"].startswith(month):
@@ -131,7 +121,7 @@ def record_closed(house: Deployment) -> None:
     """Add the audit entry of every closed day that has none yet, in order."""
     months = set(house.segments.months())
     days = [day for day in house.tables.periods("closings_daily") if day[:7] in months]
-    recorded = {day for month in months for day, _, _ in recorded_digests(house, month)}
+    recorded = {day for day, _, _ in recorded_digests(house)} if days else set()
     for day in days:
         if day not in recorded:
             digests = {
@@ -145,124 +135,29 @@ def record_closed(house: Deployment) -> None:
 def _close_usage(
     house: Deployment, keys: MonthKeys, day: str, frozen: Segment, engine: Engine
 ) -> Mapping[str, Any]:
-    folding = fold_usage(house, engine, user_day(house, keys, [frozen], engine))
+    published = cells.publish(house, engine, cells.user_day(house, keys, [frozen], engine))
+    folding = published.folding or {}
     house.segments.write(
-        keys, day, raw.FOLDS, buckets=[fold_table(folding or {})], count=1, name="all"
+        keys, day, raw.FOLDS, buckets=[cells.fold_table(folding)], count=1, name="all"
     )
-    rows = usage_rows(house, engine, folding, {"day": dt.date.fromisoformat(day)})
-    house.tables.write("usage_daily", day, rows)
-    cells = set((folding or {}).values())
-    named = {row["location"] for row in rows if folding and row["location"] in folding}
+    date = dt.date.fromisoformat(day)
+    house.tables.write("usage_daily", day, [{"day": date, **row} for row in published.rows])
     return {
-        "day": dt.date.fromisoformat(day),
+        "day": date,
         "table": "usage_daily",
-        "cells": len(rows),
-        "folded": sum(1 for leaf, cell in (folding or {}).items() if leaf != cell),
-        "users": sum(row["users"] for row in rows),
-        "named_users": sum(row["users"] for row in rows if row["location"] in named & cells),
-        "withheld": folding is None,
+        "cells": len(published.rows),
+        "folded": sum(1 for location, cell in folding.items() if location != cell),
+        "users": sum(row["users"] for row in published.rows),
+        "named_users": sum(row["users"] for row in published.rows if row["location"] in folding),
+        "withheld": published.folding is None,
     }
-
-
-def user_day(
-    house: Deployment, keys: MonthKeys, segments: Sequence[Segment], engine: Engine
-) -> pa.Table:
-    """Return (location, pseudonym, user_bytes) of the segments of one day, merged."""
-    parts = [_EMPTY_USER_DAY.empty_table()]
-    count = raw.parts_for(raw.rows_of(segments))
-    for bucket in range(count):
-        engine.register("raw", raw.read_bucket(house, keys, segments, bucket, count))
-        parts.append(engine.query(rollup.USER_DAY).cast(_EMPTY_USER_DAY))
-    return pa.concat_tables(parts)
-
-
-def fold_table(folding: Mapping[str, str]) -> pa.Table:
-    """Return location → cell as the relation `fold` of the roll-up."""
-    return pa.table(
-        {
-            "location": pa.array(list(folding.keys()), pa.string()),
-            "cell": pa.array(list(folding.values()), pa.string()),
-        }
-    )
-
-
-def fold_usage(house: Deployment, engine: Engine, rows: pa.Table) -> Mapping[str, str] | None:
-    """Decide the cell of each location in `rows`, which becomes the engine's `user_day`.
-
-    None: nothing of it may be published.
-    """
-    engine.register("user_day", rows)
-    locations: list[str] = sorted(pc.unique(rows["location"]).to_pylist())
-    alone = crowds(engine, {location: location for location in locations})
-
-    @functools.cache
-    def users(location: str) -> pa.Table:
-        return rows.filter(pc.equal(rows["location"], location))
-
-    regions = house.profile.regions
-
-    def measure(members: frozenset[str]) -> Crowd:
-        if len(members) == 1:
-            return alone[next(iter(members))]
-        return crowd_of([users(location) for location in sorted(members)])
-
-    levels = (lambda location: regions.get(location, location), lambda _location: OTHER)
-    return release.fold(locations, levels, measure, house.profile)
-
-
-def crowd_of(cells: Sequence[pa.Table]) -> Crowd:
-    """Return the crowd of several cells together: distinct users, each with all its bytes."""
-    rows = pa.concat_tables(cells)
-    _, places = np.unique(rows["pseudonym"].to_numpy(), return_inverse=True)
-    totals = np.zeros(int(places.max(initial=-1)) + 1, dtype=np.int64)
-    np.add.at(totals, places, rows["user_bytes"].to_numpy())
-    padded = np.concatenate((np.zeros(2, dtype=np.int64), totals))
-    second, largest = np.partition(padded, -2)[-2:].tolist()
-    return Crowd(len(totals), int(totals.sum()), largest, second)
-
-
-def crowds(engine: Engine, folding: Mapping[str, str]) -> dict[str, Crowd]:
-    """Return the crowd of every cell that `folding` maps locations to."""
-    engine.register("fold", fold_table(folding))
-    return {
-        row["cell"]: Crowd(
-            row["users"], row["total_bytes"], row["largest_bytes"], row["second_bytes"]
-        )
-        for row in engine.query(rollup.CELLS).to_pylist()
-    }
-
-
-def usage_rows(
-    house: Deployment, engine: Engine, folding: Mapping[str, str] | None, period: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """Return the rows of a usage table from the engine's `user_day`, each with `period`."""
-    engine.register("fold", fold_table(folding or {}))
-    histograms: dict[str, dict[int, int]] = {}
-    for row in engine.query(rollup.HISTOGRAM).to_pylist():
-        histograms.setdefault(row["cell"], {})[row["edge"]] = row["users"]
-    return [
-        {
-            **period,
-            "location": row["cell"],
-            "users": row["users"],
-            "bytes": row["total_bytes"],
-            **{
-                f"p{rank}_bytes": release.percentile(
-                    row[f"p{rank}"], row[f"above{rank}"], house.profile
-                )
-                for rank in (50, 90, 99)
-            },
-            "histogram": release.histogram(histograms[row["cell"]], house.profile),
-        }
-        for row in engine.query(rollup.CELLS).to_pylist()
-    ]
 
 
 def _close_flags(
     house: Deployment, day: str, table: FlagTable, engine: Engine
 ) -> Mapping[str, Any]:
-    cells = list(_flag_cells(engine, table.dimensions))
-    floors = {key: row["cell_floor"] for key, row in cells}
+    found = list(_flag_cells(engine, table.dimensions))
+    floors = {key: row["cell_floor"] for key, row in found}
 
     def measure(members: frozenset[tuple[Any, ...]]) -> Crowd:
         return Crowd(sum(floors[member] for member in members))
@@ -270,7 +165,7 @@ def _close_flags(
     folding = release.fold(floors, table.parents, measure, house.profile)
     date = dt.date.fromisoformat(day)
     sums: dict[Hashable, dict[str, Any]] = {}
-    for key, row in cells if folding is not None else ():
+    for key, row in found if folding is not None else ():
         cell: tuple[Any, ...] = (folding or {})[key]
         total = sums.setdefault(
             cell,

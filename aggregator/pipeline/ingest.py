@@ -28,6 +28,8 @@ from aggregator.stores.segments import RAW_FLAGS, RAW_USAGE
 
 # Rows held in memory before they are sealed: about 30 bytes each.
 BUFFERED_ROWS: Final = 2_000_000
+# Kinds of rejection that are told apart before those of unknown locations are put together.
+MANY_REJECTIONS: Final = 100_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ class _Run:
         self.rejections.update(checked.rejections)
         for table in (*checked.usage, *checked.flags):
             self.locations.update(pc.unique(table["location"]).to_pylist())
+        if len(self.rejections) > MANY_REJECTIONS:
+            self.rejections = self.known_rejections()
 
     def seal(self) -> None:
         """Seal what is held, day by day, and let go of it."""

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from aggregator.errors import IntegrityError
 from aggregator.model.tables import OTHER
-from aggregator.pipeline import close, raw
+from aggregator.pipeline import cells, raw
 from aggregator.pipeline.deployment import Deployment
 from aggregator.rules import release, rollup
 from aggregator.rules.release import Crowd
@@ -49,29 +50,33 @@ def closed_days(house: Deployment, month: str) -> list[str]:
 def write_monthly(house: Deployment, month: str) -> list[str]:
     """Write the monthly table of `month`; return what does not agree with the daily tables."""
     days = closed_days(house, month)
+    told = house.tables.periods("usage_daily", month)
+    lost = [f"the closed counters of {day} are missing" for day in told if day not in days]
     if not days:
-        return []
+        return lost
     keys = house.month_keys(month)
     with DuckDBEngine() as engine:
-        problems = [
+        problems = lost + [
             problem
             for number, day in enumerate(days)
             for problem in _check_day(house, keys, day, engine, number, len(days))
         ]
-        folding = close.fold_usage(house, engine, _user_month(house, keys, days, engine))
-        rows = close.usage_rows(house, engine, folding, {"month": month})
-        late = _late_bytes(house, keys, days, folding or {}, {row["location"] for row in rows})
+        published = cells.publish(house, engine, _user_month(house, keys, days, engine))
+    named = {row["location"] for row in published.rows}
+    late = _late_bytes(house, keys, month, published.folding or {}, named)
+    rows = [{"month": month, **row, "late_bytes": late[row["location"]]} for row in published.rows]
     for row in rows:
         del row["histogram"]
-        row["late_bytes"] = late[row["location"]]
-    problems += _check_month(house, days, folding, rows)
+    problems += _check_month(house, days, published.folding, rows)
     house.tables.write("usage_monthly", month, rows)
     return problems
 
 
 def _folding(house: Deployment, keys: MonthKeys, day: str) -> pa.Table:
-    (sealed,) = house.segments.list(day, raw.FOLDS)
-    return house.segments.read(keys, sealed)
+    sealed = house.segments.list(day, raw.FOLDS)
+    if not sealed:
+        raise IntegrityError(f"the sealed cells of {day} are missing")
+    return house.segments.read(keys, sealed[0])
 
 
 def _check_day(
@@ -80,11 +85,8 @@ def _check_day(
     """Recompute a closed day from its frozen segment; return how its table differs."""
     house.progress("verifying days", number, total)
     frozen = house.segments.list(day, raw.USAGE + raw.FROZEN)
-    engine.register("user_day", close.user_day(house, keys, frozen, engine))
-    folding = dict(zip(*_folding(house, keys, day).to_pydict().values(), strict=True))
-    counted = {
-        cell: (crowd.users, crowd.bytes) for cell, crowd in close.crowds(engine, folding).items()
-    }
+    engine.register("user_day", cells.user_day(house, keys, frozen, engine))
+    counted = cells.totals(engine, _folding(house, keys, day))
     published = {
         row["location"]: (row["users"], row["bytes"])
         for row in house.tables.rows("usage_daily", [day])
@@ -103,22 +105,24 @@ def _user_month(
     parts = []
     for bucket in range(count):
         house.progress("adding up the month", bucket, count)
-        cells = []
+        parts_of_days = []
         for day in days:
             rows = raw.read_bucket(house, keys, frozen[day], bucket, count)
             engine.register("raw", rows)
             engine.register("user_day", engine.query(rollup.USER_DAY))
             engine.register("fold", folds[day])
-            cells.append(engine.query(rollup.USER_CELL))
-        engine.register("user_cell_days", pa.concat_tables(cells))
-        parts.append(engine.query(_USER_MONTH))
-    return pa.concat_tables(parts)
+            parts_of_days.append(engine.query(rollup.USER_CELL))
+        engine.register("user_cell_days", pa.concat_tables(parts_of_days))
+        part = engine.query(_USER_MONTH)
+        # A month's users are held at once: names as dictionary codes, not again and again.
+        parts.append(part.set_column(0, "location", part["location"].dictionary_encode()))
+    return pa.concat_tables(parts).unify_dictionaries()
 
 
 def _late_bytes(
     house: Deployment,
     keys: MonthKeys,
-    days: Sequence[str],
+    month: str,
     folding: Mapping[str, str],
     published: set[str],
 ) -> dict[str, int | None]:
@@ -130,19 +134,20 @@ def _late_bytes(
     with DuckDBEngine() as engine:
         parts = [
             _late_of_day(house, keys, day, open_segments, engine)
-            for day in days
-            if (open_segments := house.segments.list(day, raw.USAGE))
+            for day in house.segments.days(month)
+            if house.tables.has("closings_daily", day)
+            and (open_segments := house.segments.list(day, raw.USAGE))
         ]
         if not any(part.num_rows for part in parts):
             return late
         engine.register("user_day", pa.concat_tables(parts))
         names = engine.query("SELECT DISTINCT location FROM user_day ORDER BY location")
-        cells = {name: folding.get(name, OTHER) for name in names["location"].to_pylist()}
-        alone = close.crowds(engine, cells)
+        cell_of = {name: folding.get(name, OTHER) for name in names["location"].to_pylist()}
+        alone = cells.crowds(engine, cell_of)
 
         def measure(members: frozenset[str]) -> Crowd:
-            chosen = {name: OTHER for name, cell in cells.items() if cell in members}
-            return close.crowds(engine, chosen)[OTHER]
+            chosen = {name: OTHER for name, cell in cell_of.items() if cell in members}
+            return cells.crowds(engine, chosen)[OTHER]
 
         told = release.fold(alone, (lambda _cell: OTHER,), measure, house.profile) or {}
         sums: dict[str, int] = {}
@@ -160,8 +165,8 @@ def _late_of_day(
     house: Deployment, keys: MonthKeys, day: str, late: list[Segment], engine: Engine
 ) -> pa.Table:
     frozen = house.segments.list(day, raw.USAGE + raw.FROZEN)
-    engine.register("closed", close.user_day(house, keys, frozen, engine))
-    engine.register("merged", close.user_day(house, keys, [*frozen, *late], engine))
+    engine.register("closed", cells.user_day(house, keys, frozen, engine))
+    engine.register("merged", cells.user_day(house, keys, [*frozen, *late], engine))
     return engine.query(_LATE)
 
 

@@ -26,9 +26,9 @@ FROZEN: Final = "-closed"
 _MERGE: Final[dict[str, Callable[[pa.Table], pa.Table]]] = {USAGE: merge_usage, FLAGS: merge_flags}
 
 # Rows of a day from which its segments are written in user buckets.
-BUCKETED_ROWS: Final = 250_000
+BUCKETED_ROWS: Final = 500_000
 # Rows that are read and merged at a time: about 30 bytes each, some copies of them.
-ROWS_IN_MEMORY: Final = 2_000_000
+ROWS_IN_MEMORY: Final = 1_000_000
 # About what a sealed row takes; only memory hangs on it.
 _BYTES_A_ROW: Final = 13
 # A day is compacted when it has so many segments of about the same size.
@@ -102,11 +102,13 @@ def _replace(
     """Seal the merge of `segments` as one, then remove them."""
     count = _bucket_count(kind, rows_of(segments))
     count = max(count, *(segment.buckets for segment in segments))
-    merge = _MERGE[kind]
+    parts = min(parts_for(rows_of(segments)), count)
+    share = count // parts
 
     def buckets() -> Iterator[pa.Table]:
-        for bucket in range(count):
-            yield merge(read_bucket(house, keys, segments, bucket, count))
+        for part in range(parts):
+            merged = _MERGE[kind](read_bucket(house, keys, segments, part, parts))
+            yield from split(merged, count, range(part * share, (part + 1) * share))
 
     written = kind if frozen_name is None else kind + FROZEN
     house.segments.write(keys, day, written, buckets=buckets(), count=count, name=frozen_name)

@@ -15,6 +15,8 @@ from aggregator.model.days import end_of_day, end_of_month, month_of, start_of
 from aggregator.model.reasons import Reason
 
 EARLY_TOLERANCE: Final = dt.timedelta(hours=2)
+ONE_DAY: Final = dt.timedelta(days=1)
+_LAST: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,17 +29,18 @@ class Calendar:
     def purges_at(self, month: str) -> dt.datetime:
         """Return the instant from which `month` is to be destroyed."""
         # A month that ends at the calendar's own end has no later instant to wait for.
-        if month == "9999-12":
-            return dt.datetime.max.replace(tzinfo=dt.UTC)
-        return end_of_month(month) + self.purge_grace
+        return _LAST if month == "9999-12" else end_of_month(month) + self.purge_grace
 
     def closes_at(self, day: dt.date) -> dt.datetime:
         """Return the instant from which a roll-up closes `day`: never after its month's purge."""
-        return min(end_of_day(day) + self.day_grace, self.purges_at(month_of(day)))
+        purges_at = self.purges_at(month_of(day))
+        if _LAST - start_of(day) <= ONE_DAY + self.day_grace:
+            return purges_at  # past the calendar's end, as no instant can be
+        return min(end_of_day(day) + self.day_grace, purges_at)
 
     def is_closable(self, day: dt.date, now: dt.datetime) -> bool:
         """Say whether the grace of `day` is over at `now`."""
-        return day < dt.date.max and now >= self.closes_at(day)
+        return now >= self.closes_at(day)
 
     def is_purgeable(self, month: str, now: dt.datetime) -> bool:
         """Say whether the purge of `month` is due at `now`."""
@@ -57,6 +60,6 @@ class DayGate:
         month = month_of(day)
         if month <= self.purged_through or self.calendar.is_purgeable(month, self.now):
             return Reason.DAY_PURGED
-        if start_of(day) > self.now + EARLY_TOLERANCE:
+        if start_of(day) - self.now > EARLY_TOLERANCE:
             return Reason.TOO_EARLY
         return None

@@ -2,7 +2,8 @@
 
 Every writing command compares its clock with the last audit entry. More than 48 h ahead opens a
 doubt; only the purge waits for it. It ends by confirmation, by 6 h of later entries, or when the
-clock turns back to where it came from.
+clock turns back to where it came from. A clock that turns back, but not as far, is watched for
+another 6 h from where it then is.
 """
 
 from __future__ import annotations
@@ -27,4 +28,5 @@ def observe(clock: Clock, now: dt.datetime, *, confirmed: bool = False) -> Clock
         came_back = now < clock.doubt_since and now - clock.before_jump <= JUMP
         if settled or came_back:
             return Clock(now)
-    return Clock(now, clock.doubt_since, clock.before_jump)
+        return Clock(now, min(clock.doubt_since, now), clock.before_jump)
+    return Clock(now)

@@ -3,8 +3,8 @@
 What makes it portable: quantiles by ROW_NUMBER and COUNT OVER, never PERCENTILE functions; every
 sum cast; no alias equal to an input column; no integer division.
 
-Relations: `raw` is one day's sealed counters; `fold` maps a location to the cell that it is
-published in; `user_day` is the result of USER_DAY.
+Relations: `raw` is one day's sealed counters; `user_day` is the result of USER_DAY; `fold` maps a
+location to the cell that it is published in; `user_cell` is the result of USER_CELL.
 """
 
 from __future__ import annotations
@@ -32,9 +32,15 @@ FROM user_day INNER JOIN fold ON user_day.location = fold.location
 GROUP BY fold.cell, user_day.pseudonym
 """
 
-CELLS: Final = f"""
-WITH user_cell AS ({USER_CELL}),
-ranked AS (
+TOTALS: Final = """
+SELECT cell, COUNT(*) AS users, CAST(SUM(cell_bytes) AS BIGINT) AS total_bytes
+FROM user_cell
+GROUP BY cell
+ORDER BY cell
+"""
+
+CELLS: Final = """
+WITH ranked AS (
     SELECT cell, cell_bytes,
            ROW_NUMBER() OVER (PARTITION BY cell ORDER BY cell_bytes) AS place,
            COUNT(*) OVER (PARTITION BY cell) AS members
@@ -65,7 +71,7 @@ FROM cells INNER JOIN user_cell ON cells.cell = user_cell.cell
 GROUP BY cells.cell, cells.users, cells.total_bytes, cells.largest_bytes, cells.second_bytes,
          cells.p50, cells.p90, cells.p99
 ORDER BY cells.cell
-"""  # noqa: S608 - put together from this file's own texts
+"""
 
 
 def _ladder() -> str:
@@ -75,8 +81,7 @@ def _ladder() -> str:
 
 
 HISTOGRAM: Final = f"""
-WITH user_cell AS ({USER_CELL}),
-placed AS (SELECT cell, {_ladder()} AS edge FROM user_cell)
+WITH placed AS (SELECT cell, {_ladder()} AS edge FROM user_cell)
 SELECT cell, edge, COUNT(*) AS users
 FROM placed
 GROUP BY cell, edge

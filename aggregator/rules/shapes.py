@@ -44,9 +44,12 @@ _LEARNING_TRIES: Final = 32
 _WORTH_LEARNING: Final = 256
 _UTF8_BOM: Final = b"\xef\xbb\xbf"
 
+# Longer spellings are not worth a shape; so no line of a shape can be over the size limit.
+_LONGEST_LEARNED: Final = MAX_LINE_BYTES // 2
+_MOST_DIGITS: Final = 16
+
 # Accounts that neither hold nor may hide an address or a time; all others take the slow way.
-_PLAIN_USER: Final = f"^{text.PLAIN}$"
-_PLAIN_INTEGER: Final = r"^(?:0|[1-9][0-9]{0,15})$"
+_NOT_PLAIN: Final = f"[^{text.PLAIN_CHARACTERS}]"
 
 _BLANK: Final = rb"[ \t]*"
 _TEXT_PART: Final = re.compile(rb'(%b\{?%b"([a-z_]+)"%b:%b")([^"\\]*)("%b\}?%b)' % ((_BLANK,) * 6))
@@ -90,6 +93,8 @@ class Checked:
 
 def learn(line: bytes, schema: Schema) -> Shape | None:
     """Return the shape of `line`, which the strict check accepted, or None if it has none."""
+    if len(line) > _LONGEST_LEARNED:
+        return None
     pieces = line.split(b",")
     parts = []
     for index, piece in enumerate(pieces):
@@ -125,8 +130,8 @@ def _set_aside(chunk: bytes, slow: list[bytes]) -> bytes:
     """Move lines that columns could misread to `slow`; return the others."""
     if b"\r" in chunk:
         chunk = chunk.replace(b"\r\n", b"\n")
-    strange = b"\r" in chunk or b"\x00" in chunk or chunk.startswith(_UTF8_BOM)
-    if not strange and (chunk.isascii() or _is_utf8(chunk)):
+    strange = b"\r" in chunk or b"\x00" in chunk
+    if not strange and (chunk.isascii() or (_UTF8_BOM not in chunk and _is_utf8(chunk))):
         return chunk
     kept: list[bytes] = []
     for line in chunk.split(b"\n"):
@@ -282,7 +287,7 @@ def _text_check(field: Field, gate: Gate) -> Any:
     if field.name == "day":
         return lambda value: gate.day_reason(value) is None
     return lambda value: (
-        text_reason(value, field, gate) is None
+        text_reason(value, field) is None
         and not text.address_like(value)
         and not text.timestamp_like(value)
     )
@@ -313,25 +318,41 @@ def _unframed(column: Any, part: Part) -> tuple[Any, Any]:
         ),
         pc.greater_equal(pc.binary_length(column), frame),
     )
-    values = pc.binary_slice(column, len(part.prefix), -len(part.suffix) or None)
-    return framed, values
+    if not pc.all(framed).as_py():
+        # A value shorter than its frame cannot be sliced; its row is refused whatever it is.
+        column = pc.if_else(framed, column, pa.scalar(part.prefix + part.suffix, column.type))
+    # An open end would overflow inside the library; no acceptable value is longer than a line.
+    stop = -len(part.suffix) if part.suffix else MAX_LINE_BYTES
+    return framed, pc.binary_slice(column, len(part.prefix), stop)
 
 
 def _users(column: Any, part: Part) -> tuple[Any, Any]:
     framed, values = _unframed(column, part)
     length = pc.binary_length(values)
     fits = pc.and_(pc.greater(length, 0), pc.less_equal(length, MAX_USER_CHARACTERS))
-    plain = pc.match_substring_regex(values, _PLAIN_USER)
-    harmless = pc.and_not(plain, pc.match_substring_regex(values, text.SUSPECT))
-    good = pc.and_(pc.and_(framed, fits), harmless)
+    good = pc.and_(framed, fits)
+    for pattern, looked_at in ((_NOT_PLAIN, values), (text.SUSPECT, column)):
+        if _is_anywhere(pattern, looked_at):
+            good = pc.and_not(good, pc.match_substring_regex(values, pattern))
     return good.to_numpy(zero_copy_only=False), values
+
+
+def _is_anywhere(pattern: str, column: Any) -> bool:
+    """Say whether `pattern` may be in a value: one look at all of them, one after the other."""
+    everything = column.buffers()[2]
+    ends = pa.array([0, everything.size], pa.int64()).buffers()[1]
+    joined = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, ends, everything])
+    return bool(pc.match_substring_regex(joined, pattern)[0].as_py())
 
 
 def _integers(column: Any, part: Part, field: Field, gate: Gate) -> tuple[Any, Any]:
     framed, values = _unframed(column, part)
-    good = pc.and_(framed, pc.match_substring_regex(values, _PLAIN_INTEGER))
-    digits = pc.if_else(good, values, pa.scalar(b"0", pa.binary()))
-    numbers = digits.cast(pa.string()).cast(pa.int64())
+    length = pc.binary_length(values)
+    short = pc.and_(framed, pc.less_equal(length, _MOST_DIGITS))
+    digits = pc.if_else(short, values, pa.scalar(b"", pa.binary())).cast(pa.string())
+    padded = pc.and_(pc.starts_with(digits, pattern="0"), pc.greater(length, 1))
+    good = pc.and_not(pc.ascii_is_decimal(digits), padded)
+    numbers = pc.if_else(good, digits, "0").cast(pa.int64())
     maximum = min(field.maximum, gate.max_bytes) if field.name == "bytes" else field.maximum
     fits = pc.and_(good, pc.less_equal(numbers, maximum))
     return fits.to_numpy(zero_copy_only=False), numbers

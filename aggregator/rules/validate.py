@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, Final, NoReturn, cast
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
 
 from aggregator.model import text
 from aggregator.model.days import parse_day
@@ -30,6 +32,8 @@ from aggregator.model.records import (
 )
 from aggregator.rules.calendar import DayGate
 
+_KNOWN_DAYS: Final = 1024
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gate:
@@ -37,24 +41,25 @@ class Gate:
 
     days: DayGate
     max_bytes: int
+    _known: dict[str, Reason | None] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def day_reason(self, value: str) -> Reason | None:
-        """Return why the text `value` of a `day` is refused, or None."""
+        """Return why the text `value` of a `day` is refused, or None; a day is judged once."""
+        if value in self._known:
+            return self._known[value]
         day = parse_day(value)
         if day is None:
             return Reason.BAD_FORMAT
-        return self.days.reason(day)
+        if len(self._known) >= _KNOWN_DAYS:
+            self._known.clear()
+        self._known[value] = self.days.reason(day)
+        return self._known[value]
 
 
 class _DuplicateKeyError(ValueError):
     """A JSON object has a key twice."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Number:
-    """A JSON number that is no plain integer: its text says nothing we may keep."""
-
-    negative_zero: bool = False
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -64,23 +69,37 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _integer(digits: str) -> int | _Number:
-    # More digits than the largest total: out of range whatever they are, and never converted.
-    if len(digits) > 20:
-        return -1
-    return _Number(negative_zero=True) if digits == "-0" else int(digits)
+def _integer(digits: str) -> int:
+    # Out of range whatever they are, and so never converted: more digits than the largest total
+    # has, and a zero with a sign.
+    return -1 if len(digits) > 20 or digits == "-0" else int(digits)
 
 
 def _refuse_constant(_name: str) -> NoReturn:
     raise ValueError("NaN and Infinity are not JSON")
 
 
+_BLANKS: Final = " \t\n\r"
 _DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique,
-    parse_float=lambda _digits: _Number(),
-    parse_int=_integer,
-    parse_constant=_refuse_constant,
+    object_pairs_hook=_unique, parse_int=_integer, parse_constant=_refuse_constant
 )
+_LENIENT_DECODER: Final = json.JSONDecoder(parse_int=_integer, parse_constant=_refuse_constant)
+_JSON_TYPES: Final[Mapping[type, JsonType]] = MappingProxyType(
+    {
+        bool: JsonType.BOOLEAN,
+        dict: JsonType.OBJECT,
+        float: JsonType.NUMBER,
+        int: JsonType.INTEGER,
+        list: JsonType.ARRAY,
+        str: JsonType.STRING,
+        type(None): JsonType.NULL,
+    }
+)
+_ALL_NAMES: Final = frozenset[str]().union(*(schema.names for schema in SCHEMAS.values()))
+_LOCATION: Final = SCHEMAS[USAGE_COUNTER].field("location")
+
+# Why a record is rejected: the reason, the field, and the JSON type of what it holds.
+_Why = tuple[Reason, str, JsonType]
 
 
 def check_line(line: bytes, gate: Gate) -> Record | Rejection:
@@ -88,136 +107,145 @@ def check_line(line: bytes, gate: Gate) -> Record | Rejection:
     if len(line) > MAX_LINE_BYTES:
         return Rejection(Reason.TOO_LARGE)
     try:
-        value = _DECODER.decode(line.decode("utf-8"))
+        value = _decoded(line, _DECODER)
     except _DuplicateKeyError:
-        return Rejection(Reason.DUPLICATE_KEY)
+        return Rejection(Reason.DUPLICATE_KEY if _is_object(line) else Reason.NOT_JSON)
     except (ValueError, RecursionError):
         return Rejection(Reason.NOT_JSON)
-    if not isinstance(value, dict):
-        return Rejection(Reason.NOT_JSON)
-    return _check_object(cast("dict[str, Any]", value), gate)
+    return _check_object(value, gate) if isinstance(value, dict) else Rejection(Reason.NOT_JSON)
+
+
+def _decoded(line: bytes, decoder: json.JSONDecoder) -> Any:
+    document = line.decode("utf-8").strip(_BLANKS)
+    value, end = decoder.raw_decode(document)
+    if end != len(document):
+        raise ValueError("something stands after the JSON")
+    return value
+
+
+def _is_object(line: bytes) -> bool:
+    """Say whether `line` is one JSON object, keys twice or not."""
+    try:
+        return isinstance(_decoded(line, _LENIENT_DECODER), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _check_object(value: dict[str, Any], gate: Gate) -> Record | Rejection:
-    name = value.get("record")
     if "record" not in value:
+        if not value.keys() <= _ALL_NAMES:
+            return Rejection(Reason.UNKNOWN_FIELD)
         return Rejection(Reason.MISSING_FIELD, field="record")
+    name = value["record"]
     if not isinstance(name, str):
         return Rejection(Reason.WRONG_TYPE, field="record", json_type=json_type(name))
     schema = SCHEMAS.get(name)
     if schema is None:
         return Rejection(Reason.UNKNOWN_RECORD, field="record", json_type=JsonType.STRING)
-    refused = (
+    why = (
         _check_field_set(value, schema)
-        or _check_day(value, schema, gate)
+        or _check_day(value, gate)
         or _check_texts(value, schema)
         or _check_values(value, schema, gate)
     )
-    if refused is not None:
-        return _with_location(refused, value)
+    if why is not None:
+        return Rejection(why[0], name, why[1], why[2], _location(value))
     return _record(value, schema)
 
 
-def _check_field_set(value: dict[str, Any], schema: Schema) -> Rejection | None:
+def _check_field_set(value: dict[str, Any], schema: Schema) -> _Why | None:
+    if value.keys() == schema.names:
+        return None
     if not value.keys() <= schema.names:
-        return Rejection(Reason.UNKNOWN_FIELD, schema.name)
+        return Reason.UNKNOWN_FIELD, "unknown", JsonType.NONE
     for field in schema.fields:
-        if field.required and field.name not in value:
-            return Rejection(Reason.MISSING_FIELD, schema.name, field.name)
+        if field.name not in value and field.required:
+            return Reason.MISSING_FIELD, field.name, JsonType.NONE
     return None
 
 
-def _check_day(value: dict[str, Any], schema: Schema, gate: Gate) -> Rejection | None:
+def _check_day(value: dict[str, Any], gate: Gate) -> _Why | None:
     day = value["day"]
     if not isinstance(day, str):
-        return Rejection(Reason.WRONG_TYPE, schema.name, "day", json_type(day))
+        return Reason.WRONG_TYPE, "day", json_type(day)
     reason = gate.day_reason(day)
-    return Rejection(reason, schema.name, "day", JsonType.STRING) if reason else None
+    return None if reason is None else (reason, "day", JsonType.STRING)
 
 
-def _check_texts(value: dict[str, Any], schema: Schema) -> Rejection | None:
+def _check_texts(value: dict[str, Any], schema: Schema) -> _Why | None:
     """Refuse addresses and times in any text, whichever field it stands in."""
+    # No notation has "=" in it, so that one look at all texts together is enough for most records.
+    if text.is_harmless("=".join([found for found in value.values() if isinstance(found, str)])):
+        return None
     for shape, reason in (
         (text.address_like, Reason.ADDRESS_LIKE),
         (text.timestamp_like, Reason.TIMESTAMP_LIKE),
     ):
         for field in schema.fields:
             found = value.get(field.name)
-            if field.name != "day" and isinstance(found, str) and shape(found):
-                return Rejection(reason, schema.name, field.name, JsonType.STRING)
+            if isinstance(found, str) and field.name != "day" and shape(found):
+                return reason, field.name, JsonType.STRING
     return None
 
 
-def _check_values(value: dict[str, Any], schema: Schema, gate: Gate) -> Rejection | None:
+def _check_values(value: dict[str, Any], schema: Schema, gate: Gate) -> _Why | None:
     for field in schema.fields:
-        if field.name not in value:
+        name = field.name
+        if name == "day" or name not in value:
             continue
-        found = value[field.name]
-        reason = (integer_reason if field.is_integer else text_reason)(found, field, gate)
+        found = value[name]
+        if field.is_integer:
+            reason = integer_reason(found, field, gate)
+        else:
+            reason = text_reason(found, field)
         if reason is not None:
-            return Rejection(reason, schema.name, field.name, json_type(found))
+            return reason, name, json_type(found)
     if schema.name != USAGE_COUNTER and value["successes"] > value["attempts"]:
-        return Rejection(Reason.IMPLAUSIBLE, schema.name, "successes", JsonType.INTEGER)
+        return Reason.IMPLAUSIBLE, "successes", JsonType.INTEGER
     return None
 
 
 def integer_reason(value: object, field: Field, gate: Gate) -> Reason | None:
     """Return why `value` is no acceptable integer for `field`, or None."""
-    if isinstance(value, _Number) and value.negative_zero:
-        return Reason.OUT_OF_RANGE
-    if not isinstance(value, int) or isinstance(value, bool):
+    if type(value) is not int:  # isinstance would take a boolean for one
         return Reason.WRONG_TYPE
     if not 0 <= value <= field.maximum:
         return Reason.OUT_OF_RANGE
-    if field.name == "bytes" and value > gate.max_bytes:
+    if value > gate.max_bytes and field.name == "bytes":
         return Reason.IMPLAUSIBLE
     return None
 
 
-def text_reason(value: object, field: Field, gate: Gate) -> Reason | None:
+def text_reason(value: object, field: Field) -> Reason | None:
     """Return why `value` is no acceptable text for `field`, or None; `day` is checked before."""
-    del gate
     if not isinstance(value, str):
         return Reason.WRONG_TYPE
-    if field.pattern is not None and field.pattern.fullmatch(value) is None:
-        return field.misfit
-    if field.choices is not None and value not in field.choices:
-        return field.misfit
-    if field.name == "location" and value in RESERVED_LOCATIONS:
-        return Reason.BAD_LOCATION
-    if field.name == "user" and (
-        not 1 <= len(value) <= MAX_USER_CHARACTERS or text.has_forbidden_character(value)
-    ):
+    if field.pattern is not None:
+        if field.pattern.fullmatch(value) is None:
+            return field.misfit
+        if field.choices is not None and value not in field.choices:
+            return field.misfit
+        return field.misfit if field.name == "location" and value in RESERVED_LOCATIONS else None
+    if not 1 <= len(value) <= MAX_USER_CHARACTERS or text.has_forbidden_character(value):
         return Reason.BAD_FORMAT
     return None
 
 
 def json_type(value: object) -> JsonType:
     """Return the JSON type of a decoded value."""
-    if isinstance(value, bool):
-        return JsonType.BOOLEAN
-    if isinstance(value, _Number):
-        return JsonType.NUMBER
-    types = {
-        str: JsonType.STRING,
-        int: JsonType.INTEGER,
-        dict: JsonType.OBJECT,
-        list: JsonType.ARRAY,
-        type(None): JsonType.NULL,
-    }
-    return types[type(value)]
+    return _JSON_TYPES[type(value)]
 
 
-def _with_location(refused: Rejection, value: dict[str, Any]) -> Rejection:
-    location = value.get("location")
-    field = SCHEMAS[USAGE_COUNTER].field("location")
-    if not isinstance(location, str) or field.pattern is None:
-        return refused
-    if field.pattern.fullmatch(location) is None or location in RESERVED_LOCATIONS:
-        return refused
-    return dataclasses.replace(refused, location=location)
+def _location(value: dict[str, Any]) -> str:
+    """Return the location of a rejected record if that is in order, or "unknown"."""
+    found = value.get("location")
+    if not isinstance(found, str) or text_reason(found, _LOCATION):
+        return "unknown"
+    return "unknown" if text.address_like(found) or text.timestamp_like(found) else found
 
 
 def _record(value: dict[str, Any], schema: Schema) -> Record:
-    fields: dict[str, Any] = {field.name: value.get(field.name) for field in schema.fields}
-    return UsageCounter(**fields) if schema.name == USAGE_COUNTER else ConnectionFlags(**fields)
+    del value["record"]  # what is left is, name for name, what the record has
+    if schema.name == USAGE_COUNTER:
+        return UsageCounter(**value)
+    return ConnectionFlags(**{"app": None, "version": None, **value})

@@ -9,8 +9,10 @@ levelling of SSDs, snapshots of virtual machines, thin volumes) is said in every
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import os
+import re
 import secrets
 import struct
 from pathlib import Path
@@ -19,20 +21,25 @@ from typing import Final
 from aggregator.stores import atomic
 
 BLOCK_BYTES: Final = 4096
+UNFINISHED_SUFFIX: Final = ".new"
+PROBE_PREFIX: Final = ".probe-"
 
 CAVEATS: Final = (
     "Software cannot see copies made below it: SSD wear levelling, snapshots of virtual"
     " machines or volumes, thin provisioning. Keep the keys folder out of backups and snapshots.",
 )
 
-_WEAK_FILE_SYSTEMS: Final = frozenset(
-    {
-        "9p", "bcachefs", "btrfs", "ceph", "cifs", "f2fs", "nfs", "nfs4", "nilfs2", "overlay",
-        "smb3", "virtiofs", "zfs",
-    }
-)  # fmt: skip
+# A closed list: a file system that is not on it (copy on write, log-structured, network, layered,
+# or simply unknown) may keep what is overwritten.
+_IN_PLACE: Final = frozenset(
+    {"exfat", "ext2", "ext3", "ext4", "jfs", "ramfs", "tmpfs", "vfat", "xfs"}
+)
 _FS_IOC_GETFLAGS: Final = 0x80086601
-_INLINE_DATA_FLAG: Final = 0x10000000
+_FLAGS: Final = (
+    (0x10000000, "the file system keeps file data inside the inode"),
+    (0x00004000, "the folder's files are written through the journal"),
+    (0x00000004, "the folder's files are compressed"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,8 +52,8 @@ class FileSystem:
     @property
     def weakness(self) -> str | None:
         """Why overwriting in place may destroy nothing here, or None if it does."""
-        if self.kind in _WEAK_FILE_SYSTEMS or self.kind.startswith("fuse"):
-            return f"{self.kind} does not overwrite in place"
+        if self.kind not in _IN_PLACE:
+            return f"{self.kind} is not known to overwrite in place"
         if "data=journal" in self.options:
             return f"{self.kind} with data=journal keeps copies in its journal"
         return None
@@ -61,7 +68,7 @@ def file_system(path: Path, mount_table: str | None = None) -> FileSystem:
     for line in mount_table.splitlines():
         before, _, after = line.partition(" - ")
         fields, tail = before.split(" "), after.split(" ")
-        mount = Path(fields[4].replace("\\040", " "))
+        mount = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4]))
         # A later line of the same mount point lies on top of the earlier one.
         if resolved.is_relative_to(mount) and len(mount.parts) >= best:
             best = len(mount.parts)
@@ -79,38 +86,44 @@ def weakness(folder: Path) -> str | None:
     known = file_system(folder).weakness
     if known is not None:
         return known
-    probe = folder / f".probe-{secrets.token_hex(8)}.part"
+    probe = folder / f"{PROBE_PREFIX}{secrets.token_hex(8)}{atomic.TEMPORARY_SUFFIX}"
     try:
-        store(probe, secrets.token_bytes(BLOCK_BYTES))
-        return "the file system keeps file data inside the inode" if _is_inline(probe) else None
+        atomic.write(probe, secrets.token_bytes(BLOCK_BYTES))
+        flags = _flags(probe)
     finally:
         atomic.remove(probe)
+    return next((why for flag, why in _FLAGS if flags & flag), None)
 
 
-def _is_inline(path: Path) -> bool:
+def _flags(path: Path) -> int:
     with path.open("rb") as file:
         try:
             raw = fcntl.ioctl(file.fileno(), _FS_IOC_GETFLAGS, bytes(8))
-        except OSError:  # file systems without flags do not have inline data either
-            return False
+        except OSError:  # a file system without flags has none of what they tell
+            return 0
     flags: int = struct.unpack("=q", raw)[0]
-    return bool(flags & _INLINE_DATA_FLAG)
+    return flags & 0xFFFFFFFF
 
 
 def store(path: Path, block: bytes) -> None:
     """Write a block once, in a file of its own that is never rewritten until it is destroyed.
 
-    Not by `atomic.write`: a renamed temporary file is the same block, but a killed one would be
-    a copy; here a killed write leaves a short file, which holds no whole secret and no data.
+    Not by `atomic.write`, whose leftovers are swept, not destroyed: what a killed write leaves
+    is `path` with the suffix `.new`. Nothing was sealed with it, and the next write destroys it.
     """
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path.name)
     atomic.make_folder(path.parent)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    unfinished = path.with_suffix(UNFINISHED_SUFFIX)
+    destroy(unfinished)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, len(block))
         os.pwrite(descriptor, block, 0)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    os.replace(unfinished, path)  # the same block under its own name: no copy
     atomic.sync_folder(path.parent)
 
 

@@ -8,6 +8,8 @@ from typing import Final, Protocol, Self
 import duckdb
 import pyarrow as pa
 
+from aggregator.errors import IntegrityError
+
 # In this order: what may be changed no more comes last.
 _SETTINGS: Final = (
     "temp_directory = ''",
@@ -15,6 +17,7 @@ _SETTINGS: Final = (
     "autoinstall_known_extensions = false",
     "autoload_known_extensions = false",
     "preserve_insertion_order = false",
+    "python_enable_replacements = false",
     "enable_external_access = false",
     "lock_configuration = true",
 )
@@ -44,8 +47,11 @@ class DuckDBEngine:
         self._connection.register(name, table)
 
     def query(self, sql: str) -> pa.Table:
-        """Return the result of `sql`."""
-        return self._connection.sql(sql).to_arrow_table()
+        """Return the result of `sql`; IntegrityError if a total does not fit its column."""
+        try:
+            return self._connection.sql(sql).to_arrow_table()
+        except (duckdb.ConversionException, duckdb.OutOfRangeException):
+            raise IntegrityError("a total is larger than a table can hold") from None
 
     def close(self) -> None:
         """Let go of everything."""

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from aggregator.errors import ConfigError, RefusedError
 from aggregator.model.profile import DEFAULT_PROFILE, Profile, parse_profile
-from aggregator.stores import atomic
+from aggregator.stores import atomic, custody
 
 FORMAT: Final = 1
 FOLDERS: Final = ("policy", "keys", "inbox", "raw", "tables", "outbox", "audit")
@@ -80,12 +80,14 @@ class Home:
         if self.config_path.exists():
             raise RefusedError(f"there is a home already in {self.root}")
         allowed = {*FOLDERS, self.lock_path.name, self.config_path.name + ".part"}
-        if self.root.exists() and any(path.name not in allowed for path in self.root.iterdir()):
+        found = {path.name for path in self.root.iterdir()} if self.root.exists() else set()
+        # A killed run may have left its probe of the file system; the next run sweeps it.
+        if any(not name.startswith(custody.PROBE_PREFIX) for name in found - allowed):
             raise RefusedError(f"{self.root} is not empty; a home needs a folder of its own")
-        for name in FOLDERS:
-            atomic.make_folder(self.folder(name))
         text = DEFAULT_PROFILE if profile is None else profile
         parse_profile(text)
+        for name in FOLDERS:
+            atomic.make_folder(self.folder(name))
         atomic.write(self.profile_path, text.encode())
         config = _CONFIG.format(
             format=FORMAT, rehearsal=str(rehearsal).lower(), weak=str(accept_weak).lower()

@@ -71,10 +71,7 @@ class KeyStore:
         # The whole rest of the block is random, so that no byte of it tells where keys lie.
         filling = custody.BLOCK_BYTES - len(_MAGIC) - _KEY_BYTES
         body = _MAGIC + secrets.token_bytes(filling)
-        path = self.path(month)
-        if path.exists() and path.stat().st_size < custody.BLOCK_BYTES:
-            custody.destroy(path)  # a killed `store`: nothing was ever sealed with it
-        custody.store(path, body + hashlib.sha256(body).digest())
+        custody.store(self.path(month), body + hashlib.sha256(body).digest())
         made = self.load(month)
         if made is None:
             raise IntegrityError(f"the key set of {month} vanished while it was made")

@@ -1,7 +1,7 @@
 """Sealed day segments: the raw counters of a month, unreadable without its keys.
 
 A segment is one file: a clear header line (format, month, day, name, key id, policy digest,
-number of buckets), then one frame a user bucket: Parquet bytes without statistics, sealed with
+number of buckets), then one frame a user bucket: an Arrow stream, sealed with
 AES-256-GCM whose additional data is the header and the bucket. Large days are written in
 buckets of pseudonyms, so that a reader needs only one bucket's memory.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import secrets
 import struct
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pyarrow.ipc
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -31,6 +32,8 @@ MAX_BUCKETS: Final = 64
 _FORMAT: Final = "segment.1"
 _NONCE_BYTES: Final = 12
 _LENGTH: Final = struct.Struct(">Q")
+# Columns whose values hardly repeat; all others are written as dictionaries.
+_UNREPEATED: Final = frozenset({"pseudonym", "bytes", "users", "attempts", "successes"})
 
 RAW_USAGE: Final = pa.schema(
     [
@@ -149,14 +152,17 @@ class SegmentStore:
             atomic.remove(segment.path)
 
 
-def split(table: pa.Table, buckets: int) -> Iterator[pa.Table]:
-    """Yield the rows of `table` in so many buckets of pseudonyms (a power of two), in order."""
+def split(table: pa.Table, buckets: int, wanted: range | None = None) -> Iterator[pa.Table]:
+    """Yield the rows of `table` in so many buckets of pseudonyms (a power of two), in order.
+
+    `wanted` are the only buckets of which `table` has rows; all, if it is not given.
+    """
     if buckets == 1:
         yield table
         return
     shift = pa.scalar(64 - (buckets.bit_length() - 1), pa.uint64())
     numbers = pc.shift_right(table["pseudonym"], shift)
-    for bucket in range(buckets):
+    for bucket in range(buckets) if wanted is None else wanted:
         yield table.filter(pc.equal(numbers, pa.scalar(bucket, pa.uint64())))
 
 
@@ -214,7 +220,7 @@ def _unseal(
         plain = AESGCM(keys.segment).decrypt(nonce, sealed, clear + _LENGTH.pack(index))
     except (InvalidTag, ValueError):
         raise damaged from None
-    return pq.read_table(pa.BufferReader(plain))
+    return _decode(plain)
 
 
 def _frame_length(file: BinaryIO, damaged: IntegrityError) -> int:
@@ -222,21 +228,29 @@ def _frame_length(file: BinaryIO, damaged: IntegrityError) -> int:
     if len(raw) != _LENGTH.size:
         raise damaged
     length: int = _LENGTH.unpack(raw)[0]
-    if length > 1 << 40:
+    if length > os.fstat(file.fileno()).st_size - file.tell():
         raise damaged
     return length
 
 
 def _encode(table: pa.Table) -> bytes:
+    """Return `table` as an Arrow stream: smaller and faster here than Parquet, no statistics."""
+    for index, field in enumerate(table.schema):
+        if field.name not in _UNREPEATED:
+            column = table[field.name].combine_chunks().dictionary_encode()
+            table = table.set_column(index, field.name, column)
     sink = pa.BufferOutputStream()
-    # Statistics would hold the smallest and largest pseudonym once more; the reader needs none.
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=1,
-        write_statistics=False,
-        use_dictionary=[name for name in table.column_names if name not in ("pseudonym", "bytes")],
-        store_schema=False,
-    )
+    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1))
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
     return bytes(memoryview(sink.getvalue()))
+
+
+def _decode(plain: bytes) -> pa.Table:
+    """Return the table of an Arrow stream, its columns without dictionaries."""
+    table = pa.ipc.open_stream(plain).read_all()
+    for index, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            column = table[field.name].cast(field.type.value_type)
+            table = table.set_column(index, field.name, column)
+    return table

@@ -97,10 +97,10 @@ class TableStore:
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    content = path.read_bytes()  # apart: what pyarrow makes of damage may be an OSError as well
     try:
-        # `partitioning=None`: the month is in the path for other readers, not a column here.
-        return pq.read_table(path, partitioning=None).cast(schema)
-    except (pa.ArrowInvalid, ValueError, KeyError):
+        return pq.ParquetFile(pa.BufferReader(content)).read().cast(schema)
+    except (pa.ArrowException, OSError, ValueError, KeyError):
         raise IntegrityError(
             f"the partition {path.stem} of {path.parent.parent.name} does not read as its schema"
         ) from None

@@ -1,0 +1,52 @@
+"""`aggregator doctor`."""
+
+from __future__ import annotations
+
+from aggregator.cli import show
+from aggregator.cli.options import Globals, command
+from aggregator.errors import IntegrityError
+
+_EPILOG = """\b
+Examples:
+  aggregator doctor
+  aggregator doctor --json
+"""
+
+
+@command("doctor", epilog=_EPILOG)
+def doctor_command(said: Globals) -> None:
+    """Check whether this deployment is sound; exit 6 if anything fails.
+
+    Looks at file system, permissions, keys, audit log, tables, clock, jobs, disk and memory, and
+    changes nothing.
+    """
+    from aggregator.pipeline import doctor
+
+    findings = doctor.examine(said.located(), said.read)
+    failed = [finding for finding in findings if finding.state is doctor.State.FAIL]
+    if said.json:
+        rows = [
+            {
+                "check": finding.check,
+                "state": finding.state.value,
+                "what": finding.what,
+                "remedy": finding.remedy,
+            }
+            for finding in findings
+        ]
+        show.as_json({"sound": not failed, "rows": rows})
+    else:
+        show.table(
+            ("state", "check", "what was found", "what to do"),
+            [
+                (
+                    finding.state.value if finding.state is doctor.State.OK
+                    else finding.state.value.upper(),
+                    finding.check, finding.what, finding.remedy,
+                )
+                for finding in findings
+            ],
+        )  # fmt: skip
+    if failed:
+        names = ", ".join(dict.fromkeys(finding.check for finding in failed))
+        raise IntegrityError(f"not sound: {names}")
