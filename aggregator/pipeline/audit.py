@@ -119,12 +119,12 @@ def _recorded(entries: Sequence[Entry]) -> dict[tuple[str, str], str]:
 
 def _receipted(house: Deployment) -> dict[tuple[str, str], str]:
     """Return the digests of the monthly partitions, which only receipts record."""
-    found: dict[tuple[str, str], str] = {}
-    for month in house.receipts.months():
-        for row in _read_receipt(house, month).get("tables", []):
-            if row["table"] in _UNRECORDED:
-                found[row["table"], row["period"]] = row["sha256"]
-    return found
+    return {
+        (row["table"], row["period"]): row["sha256"]
+        for month in house.receipts.months()
+        for row in _read_receipt(house, month).get("tables", ())
+        if row["table"] in _UNRECORDED
+    }
 
 
 def _inside_receipt(house: Deployment, month: str, digests: set[str]) -> Iterator[Problem]:
@@ -137,10 +137,14 @@ def _inside_receipt(house: Deployment, month: str, digests: set[str]) -> Iterato
 
 
 def _read_receipt(house: Deployment, month: str) -> dict[str, Any]:
+    """Return a receipt, or nothing of one whose shape was changed: that is a problem by itself."""
     try:
-        return house.receipts.read(month)
-    except IntegrityError:
+        receipt = house.receipts.read(month)
+        for row in receipt["tables"]:
+            _ = (row["table"], row["period"], row["sha256"])
+    except (IntegrityError, KeyError, TypeError):
         return {}
+    return receipt
 
 
 def _expired(house: Deployment, table: str, period: str, last: str) -> bool:

@@ -1,0 +1,394 @@
+"""Reports: the right table, exact sums, the same numbers in every format, words on stderr."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from closed import Run
+
+from aggregator.cli import chart, grid
+from aggregator.cli.formats import dimension_text
+from aggregator.model.tables import TABLES
+from aggregator.pipeline.report import SUBJECTS, with_success_percent
+from aggregator.stores.tables import arrow_schema
+
+Row = dict[str, Any]
+DEFAULTS: Final = {
+    "usage": "usage_daily", "connections": "connections_daily", "apps": "apps_daily",
+}  # fmt: skip
+
+
+def stored(home: Path, table: str) -> list[Row]:
+    """Return a table's rows as they lie on disk, days as text, without the code under test."""
+    rows: list[Row] = []
+    for path in sorted((home / "tables" / table).rglob("*.parquet")):
+        rows += pq.ParquetFile(path).read().to_pylist()
+    return [{**row, "day": str(row["day"])} if "day" in row else row for row in rows]
+
+
+def summed(rows: list[Row], by: tuple[str, ...], measure: str) -> dict[tuple[Any, ...], int]:
+    """Return the sums of `measure` by `by`, `month` being the start of a day."""
+    sums: dict[tuple[Any, ...], int] = defaultdict(int)
+    for row in rows:
+        named = {**row, "month": row["day"][:7]}
+        sums[tuple(named[name] for name in by)] += row[measure]
+    return dict(sums)
+
+
+@pytest.mark.parametrize(("kind", "table"), DEFAULTS.items())
+def test_the_default_is_the_daily_table_as_it_is(
+    closed_home: Path, run: Run, kind: str, table: str
+) -> None:
+    rows = run(closed_home, "report", kind, "--format", "json").json
+    assert rows == stored(closed_home, table)
+    assert [list(row) for row in rows] == [list(TABLES[table].columns)] * len(rows)
+    assert run(closed_home, "--json", "report", kind).json == rows
+    assert run(closed_home, "report", kind, "--json").json == rows
+
+
+def test_month_and_location_read_the_monthly_table(closed_home: Path, run: Run) -> None:
+    said = run(closed_home, "report", "usage", "--by", "month,location", "--json")
+    assert said.json == stored(closed_home, "usage_monthly")
+    assert "2026-10 is not purged yet" in said.err
+
+
+def test_an_asn_reads_the_table_of_isps(closed_home: Path, run: Run) -> None:
+    rows = run(closed_home, "report", "connections", "--by", "day,asn", "--json").json
+    assert rows == stored(closed_home, "connections_isp_daily")
+    coarse = run(closed_home, "report", "connections", "--by", "asn", "--json").json
+    attempts = summed(stored(closed_home, "connections_isp_daily"), ("asn",), "attempts")
+    assert {(row["asn"],): row["attempts"] for row in coarse} == attempts
+
+
+@pytest.mark.parametrize(
+    ("kind", "by", "measure"),
+    [
+        ("usage", ("day",), "bytes"),
+        ("usage", ("month",), "bytes"),
+        ("usage", ("location", "month", "day"), "bytes"),
+        ("connections", ("country",), "attempts"),
+        ("connections", ("month", "location"), "successes"),
+        ("apps", ("app",), "attempts"),
+        ("apps", ("version", "month"), "attempts"),
+    ],
+)
+def test_a_coarser_grouping_adds_up(
+    closed_home: Path, run: Run, kind: str, by: tuple[str, ...], measure: str
+) -> None:
+    table = stored(closed_home, DEFAULTS[kind])
+    rows = run(closed_home, "report", kind, "--by", ",".join(by), "--json").json
+    keys = [tuple(row[name] for name in by) for row in rows]
+    assert keys == sorted(keys)
+    for name, column in ((measure, measure), ("users", "user_days")):
+        found = {tuple(row[one] for one in by): row[column] for row in rows}
+        assert found == summed(table, by, name)
+    assert not {"users", "p50_bytes", "histogram"} & set(rows[0])
+
+
+def test_rejections_are_by_reason_and_have_all_their_dimensions(
+    closed_home: Path, run: Run
+) -> None:
+    table = stored(closed_home, "rejections_daily")
+    rows = run(closed_home, "report", "rejections", "--json").json
+    assert {list(row)[-1] for row in rows} == {"records"}
+    found = {(row["day"], row["reason"]): row["records"] for row in rows}
+    assert found == summed(table, ("day", "reason"), "records")
+    every = ",".join(list(TABLES["rejections_daily"].columns)[:-1])
+    assert run(closed_home, "report", "rejections", "--by", every, "--json").json == table
+
+
+def test_the_share_of_successes_is_added_where_it_is_due(closed_home: Path, run: Run) -> None:
+    (row,) = run(closed_home, "report", "connections", "--by", "month", "--to", "2026-09",
+                 "--json").json  # fmt: skip
+    assert row["success_percent"] == round(100 * row["successes"] / row["attempts"], 1) == 66.7
+    exact = run(closed_home, "report", "connections", "--json").json
+    assert "success_percent" not in exact[0]
+    assert "success_percent" in run(closed_home, "report", "connections", "--format", "md").out
+    assert "success %" in run(closed_home, "report", "connections").out
+
+
+def test_no_attempt_has_no_share_of_successes() -> None:
+    counts = pa.table({"attempts": [0, 3, 8], "successes": [0, 2, 8]})
+    assert with_success_percent(counts)["success_percent"].to_pylist() == [None, 66.7, 100.0]
+
+
+def test_people_read_words_for_the_numbers_that_are_none() -> None:
+    names = [dimension_text("asn", value) for value in (-1, 0, 3320)]
+    assert names == ["other", "unknown", "3320"]
+    assert dimension_text("location", "other") == "other"
+
+
+@pytest.mark.parametrize(
+    ("words", "days"),
+    [
+        (("--from", "2026-10-02"), {"2026-10-02", "2026-10-03"}),
+        (("--to", "2026-09-29"), {"2026-09-29"}),
+        (("--from", "2026-09-30", "--to", "2026-10-01"), {"2026-09-30", "2026-10-01"}),
+        (("--from", "2026-10"), {"2026-10-01", "2026-10-02", "2026-10-03"}),
+        (("--to", "2026-09"), {"2026-09-29", "2026-09-30"}),
+        (("--from", "2026-09", "--to", "2026-09"), {"2026-09-29", "2026-09-30"}),
+    ],
+)
+def test_both_ends_of_a_period_are_in_it(
+    closed_home: Path, run: Run, words: tuple[str, ...], days: set[str]
+) -> None:
+    rows = run(closed_home, "report", "usage", *words, "--json").json
+    assert {row["day"] for row in rows} == days
+
+
+def test_a_day_means_its_month_in_a_monthly_table(closed_home: Path, run: Run) -> None:
+    by = ("report", "usage", "--by", "month,location", "--json")
+    assert run(closed_home, *by, "--from", "2026-09-30", "--to", "2026-09-30").json
+    assert run(closed_home, *by, "--from", "2026-10-01").json == []
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("usage", "--by", "secret-thing"), "month, day, location"),
+        (("usage", "--by", ""), "month, day, location"),
+        (("usage", "--by", "day,country"), "month, day, location"),
+        (("usage", "--by", "day,day"), "twice"),
+        (("connections", "--by", "asn,country"), "month, day, location, country; or month, day, a"),
+        (("apps", "--by", "location"), "month, day, app, version"),
+        (("usage", "--from", "last-week"), "2026-10-05"),
+        (("usage", "--to", "2026-02-30"), "2026-10-05"),
+        (("usage", "--from", "2026-10-02", "--to", "2026-10-01"), "is after"),
+        (("usage", "--json", "--format", "csv"), "contradict"),
+        (("usage", "--out", "missing-folder/x.csv"), "folder"),
+        (("usage", "--format", "xml"), "parquet"),
+        (("horoscope",), "No such command"),
+    ],
+)
+def test_what_cannot_be_answered_is_a_usage_error(
+    closed_home: Path, run: Run, words: tuple[str, ...], hint: str
+) -> None:
+    said = run(closed_home, "report", *words)
+    assert (said.code, said.out) == (2, "")
+    assert hint in said.err
+    assert "secret-thing" not in said.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("usage",),
+        ("usage", "--by", "day"),
+        ("usage", "--by", "month,location"),
+        ("connections",),
+        ("connections", "--by", "day,asn"),
+        ("apps", "--by", "month"),
+        ("rejections",),
+    ],
+)
+def test_every_format_has_the_same_numbers(
+    closed_home: Path, run: Run, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    rows = run(closed_home, "report", *words, "--format", "json").json
+    assert rows
+    file = tmp_path / "report.parquet"
+    assert run(closed_home, "report", *words, "--format", "parquet", "--out", file).out == ""
+    read = pq.ParquetFile(file).read().to_pylist()
+    assert [{**row, "day": str(row["day"])} if "day" in row else row for row in read] == rows
+
+    text = run(closed_home, "report", *words, "--format", "csv").out
+    assert text.count("\r\n") == len(rows) + 1
+    for fields, row in zip(csv.DictReader(io.StringIO(text, newline="")), rows, strict=True):
+        assert {name: _parsed(value) for name, value in fields.items()} == row
+
+    header, _, *lines = run(closed_home, "report", *words, "--format", "md").out.splitlines()
+    names = _cells(header)
+    for line, row in zip(lines, rows, strict=True):
+        shown = dict(zip(names, map(_parsed, _cells(line)), strict=True))
+        kept = {name: value for name, value in row.items() if name != "histogram"}
+        assert {name: shown[name] for name in kept} == kept
+
+
+def _parsed(text: str) -> Any:
+    if text == "":
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_parquet_of_the_default_has_the_tables_schema(
+    closed_home: Path, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "usage.parquet"
+    run(closed_home, "report", "usage", "--format", "parquet", "--out", file)
+    assert pq.ParquetFile(file).schema_arrow.equals(arrow_schema(TABLES["usage_daily"]))
+    run(closed_home, "report", "usage", "--format", "parquet", "--out", file, "--from", "2027-01")
+    empty = pq.ParquetFile(file).read()
+    assert (empty.num_rows, empty.schema.names) == (0, list(TABLES["usage_daily"].columns))
+
+
+def test_out_replaces_a_file_but_writes_into_what_is_none(
+    closed_home: Path, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.csv"
+    file.write_text("old")
+    run(closed_home, "report", "usage", "--format", "csv", "--out", file)
+    assert file.read_bytes().startswith(b"day,location,users,bytes,")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    run(closed_home, "report", "usage", "--by", "month", "--format", "csv", "--out", pipe)
+    assert os.read(reader, 100).startswith(b"month,user_days")
+    assert pipe.is_fifo()
+
+
+def test_nothing_found_is_said_in_words(closed_home: Path, run: Run, tmp_path: Path) -> None:
+    later = ("report", "usage", "--from", "2027-01-01")
+    for format_, out in (
+        ("json", "[]\n"),
+        ("csv", ",".join(TABLES["usage_daily"].columns) + "\r\n"),
+        ("table", ""),
+    ):
+        said = run(closed_home, *later, "--format", format_)
+        assert (said.code, said.out) == (0, out)
+        assert "no rows from 2027-01-01; usage_daily has 2026-09-29 to 2026-10-03" in said.err
+    run(tmp_path / "new", "init")
+    for kind, words in (("usage", "no day is closed yet"), ("rejections", "ever rejected")):
+        said = run(tmp_path / "new", "report", kind)
+        assert (said.code, said.out) == (0, "")
+        assert words in said.err
+
+
+def test_the_table_says_what_it_is_on_stderr(closed_home: Path, run: Run) -> None:
+    said = run(closed_home, "report", "usage", "--from", "2026-10-01")
+    assert "2026-10-01 to 2026-10-03: 9 rows of usage_daily" in said.err
+    assert "other: cells that may not be named" in said.err
+    assert "█" in said.out
+    assert "us-nyc" in said.out
+    assert run(closed_home, "-q", "report", "usage").err == ""
+
+
+@pytest.mark.parametrize("words", [(), ("-q",)])
+def test_a_profile_below_2_is_named_in_every_report(
+    home: Path, run: Run, words: tuple[str, ...]
+) -> None:
+    profile = home / "policy" / "profile.toml"
+    text = profile.read_text().replace("k = 10 ", "k = 1\nallow_k_below_2 = true\n#")
+    profile.write_text(text)
+    for kind in SUBJECTS:
+        said = run(home, *words, "report", kind, "--json")
+        assert (
+            "warning: this profile publishes cells of fewer than 2 users (release.k = 1)"
+            in said.err
+        )
+
+
+def test_only_partitions_in_range_are_read(home: Path, run: Run) -> None:
+    broken = home / "tables/usage_daily/month=2026-10/2026-10-02.parquet"
+    broken.write_bytes(b"not Parquet")
+    assert run(home, "report", "usage", "--to", "2026-10-01", "--json").code == 0
+    said = run(home, "report", "usage", "--json")
+    assert said.code == 6
+    assert "2026-10-02 of usage_daily" in said.err
+
+
+def in_terminal(home: Path, width: int, *words: str, **environment: str) -> str:
+    """Return what a report prints on a terminal so wide, its exit code ignored."""
+    parent, child = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    subprocess.run(
+        [sys.executable, "-m", "aggregator", "--home", str(home), "report", *words],
+        stdin=subprocess.DEVNULL, stdout=child, stderr=child, check=False,
+        env={**kept, "COLUMNS": str(width), "TERM": "xterm", **environment},
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    os.close(child)
+    read = b""
+    try:
+        while block := os.read(parent, 65536):
+            read += block
+    except OSError:  # what a terminal's parent reads after the last writer has gone
+        pass
+    finally:
+        os.close(parent)
+    return read.decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_gets_what_fits_and_no_parquet(closed_home: Path) -> None:
+    narrow = in_terminal(closed_home, 60, "usage", NO_COLOR="1")
+    wide = in_terminal(closed_home, 130, "usage")
+    table = [line for line in narrow.splitlines() if line.startswith(("day", "2026-10-01  "))]
+    assert max(map(len, table)) <= 60
+    assert "too narrow for" in narrow
+    assert "\033[" not in narrow
+    assert "histogram" in wide
+    assert wide.startswith("\033[1m")
+    refused = in_terminal(closed_home, 80, "usage", "--format", "parquet")
+    assert "--out FILE" in refused
+    assert "PAR1" not in refused
+
+
+def test_columns_go_by_priority_and_bars_take_the_rest() -> None:
+    columns = [
+        grid.Column("day", ("2026-10-01",)),
+        grid.Column("bytes", ("5",), right=True),
+        grid.Column("", (), priority=1, bar_of=(5,)),
+        grid.Column("p99", ("1234567890",), priority=2),
+    ]
+    kept, left_out = grid.fit(columns, 30)
+    assert ([column.name for column in kept], left_out) == (["day", "bytes", ""], ["p99"])
+    assert grid.lines(kept, 30)[2] == "2026-10-01      5  " + "█" * 11
+    assert grid.fit(columns, 20)[1] == ["", "p99"]
+    assert grid.fit(columns, 200)[1] == []
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    assert [chart.bar(value, 8, 4) for value in (0, 0.01, 1, 4, 8, 99)] == [
+        "", "▏", "▌", "██", "████", "████",
+    ]  # fmt: skip
+    lines = chart.bars([("us-nyc", 40.0), ("de", 10.0), ("a" * 60, 0.0)], width=40, unit=str)
+    assert max(map(len, lines)) <= 40
+    assert lines[0].count("█") == 4 * lines[1].count("█") > 0
+    assert lines[2].startswith("aaaa")
+    assert chart.bars([], width=40, unit=str) == []
+
+
+def test_a_series_shows_every_day_or_says_what_a_column_is() -> None:
+    days = [(f"2026-10-{day:02d}", float(day)) for day in range(1, 31)]
+    lines = chart.series(days, width=60, unit=lambda value: f"{value:.0f} GB", height=4)
+    assert max(map(len, lines)) <= 60
+    assert (lines[0][:5], len(lines)) == ("30 GB", 6)
+    assert lines[-1].split() == ["2026-10-01", "2026-10-30"]
+    assert lines[3].count("█") > lines[0].count("█") > 0
+    squeezed = chart.series(days, width=20, unit=lambda value: f"{value:.0f} GB", height=4)
+    assert squeezed[-1].endswith("a column is the mean of 3")
+    assert chart.series([("a", 0.0)], width=20, unit=str)[0] == "0.0 ┤"
+
+
+def test_a_spark_line_is_as_high_as_its_values() -> None:
+    assert chart.spark([0, 1, 4, 8]) == " ▁▄█"
+    assert chart.spark([0, 0]) == "  "
+
+
+@pytest.mark.parametrize("kind", ["", *SUBJECTS])
+def test_help_has_an_example_and_names_the_dimensions(
+    closed_home: Path, run: Run, kind: str
+) -> None:
+    words = [word for word in ("report", kind, "--help") if word]
+    said = run(closed_home, *words, now=None)
+    assert f"  aggregator report {kind}" in said.out
+    for name in SUBJECTS[kind].dimensions if kind else ():
+        assert name in said.out
