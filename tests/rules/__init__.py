@@ -1,0 +1,1 @@
+"""The rules, each against its own definition."""

@@ -1,0 +1,83 @@
+"""Whether the clock may be trusted with destruction (CV-5)."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.model.clock import Clock
+from aggregator.rules.clock import observe
+
+START = dt.datetime(2026, 10, 20, tzinfo=dt.UTC)
+
+
+def at(hours: float) -> dt.datetime:
+    return START + dt.timedelta(hours=hours)
+
+
+def after(*hours: float, confirmed: bool = False) -> Clock:
+    """Return the clock's state after entries at these hours; `confirmed` is of the last."""
+    clock = Clock()
+    for number, hour in enumerate(hours, 1):
+        clock = observe(clock, at(hour), confirmed=confirmed and number == len(hours))
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("hours", "doubted"),
+    [
+        ((0,), False),
+        ((10_000,), False),
+        ((0, 48), False),
+        ((0, 48.01), True),
+        ((0, 48, 96, 144), False),
+        ((0, 100, 105.99), True),
+        ((0, 100, 106), False),
+        ((0, 100, 103, 106, 107), False),
+        ((0, 100, 200, 205), True),
+        ((0, 100, 200, 206), False),
+        ((0, 100, 10), False),
+        ((0, 100, 48), False),
+        ((0, 100, -5), False),
+        ((0, 100, 99), True),
+        ((0, -100), False),
+        ((0, -100, 0), True),
+        ((0, 100, 104, 103, 105.9), True),
+        ((0, 100, 105, 154), True),
+        # The clock turned back, but not as far as it came from: watched from where it is.
+        ((0, 1000, 240), True),
+        ((0, 1000, 240, 245.9), True),
+        ((0, 1000, 240, 246), False),
+        ((0, 1000, 240, 1000), True),
+        ((0, 1000, 240, 1000, 1005), True),
+    ],
+)
+def test_cv5_only_a_clock_that_is_not_in_doubt_may_destroy(
+    hours: tuple[float, ...], doubted: bool
+) -> None:
+    assert after(*hours).in_doubt == doubted
+
+
+def test_cv5_a_doubt_names_both_ends_of_the_jump() -> None:
+    assert after(0, 100, 200) == Clock(at(200), at(200), at(0))
+
+
+def test_confirmation_ends_a_doubt_and_opens_none() -> None:
+    assert after(0, 100, confirmed=True) == Clock(at(100))
+    assert after(0, 100, 101, confirmed=True) == Clock(at(101))
+
+
+@given(st.lists(st.floats(-500, 2000), min_size=1, max_size=12))
+def test_cv5_a_jump_always_opens_a_doubt_and_six_quiet_hours_always_end_it(
+    hours: list[float],
+) -> None:
+    clock = after(*hours)
+    assert clock.last_at == at(hours[-1])
+    assert (clock.doubt_since is None) == (clock.before_jump is None)
+    ahead = at(hours[-1] + 48.5)
+    assert observe(clock, ahead).in_doubt
+    later = observe(clock, at(hours[-1] + 6))
+    assert not later.in_doubt
