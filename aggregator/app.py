@@ -13,7 +13,7 @@ from aggregator.pipeline.deployment import Deployment, Progress, quiet
 from aggregator.rules.clock import observe
 from aggregator.stores import atomic, custody, lock
 from aggregator.stores.audit import AuditLog
-from aggregator.stores.home import Home
+from aggregator.stores.home import OWN_FOLDERS, Home
 from aggregator.stores.keys import KeyStore
 from aggregator.stores.receipts import ReceiptStore
 from aggregator.stores.segments import SegmentStore
@@ -77,7 +77,9 @@ def open_to_write(
             "--now sets the clock only in a rehearsal home, made with: aggregator --now … init"
         )
     with lock.hold(home.lock_path):
-        atomic.sweep(home.root)
+        atomic.sweep(home.root, below=False)
+        for name in OWN_FOLDERS:
+            atomic.sweep(home.folder(name))
         house = _open(home, now or wall, progress)
         before = house.clock
         house.clock = observe(before, house.now, confirmed=confirm_clock)

@@ -57,9 +57,11 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> int:
-    """Remove what killed writes left below `folder`; return how many files that were."""
-    leftovers = [path for path in folder.rglob("*" + TEMPORARY_SUFFIX) if path.is_file()]
+def sweep(folder: Path, *, below: bool = True) -> int:
+    """Remove what killed writes left in `folder`, and `below` it; return how many files."""
+    pattern = "*" + TEMPORARY_SUFFIX
+    found = folder.rglob(pattern) if below else folder.glob(pattern)
+    leftovers = [path for path in found if path.is_file()]
     for path in leftovers:
         remove(path)
     return len(leftovers)

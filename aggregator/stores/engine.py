@@ -17,7 +17,6 @@ _SETTINGS: Final = (
     "autoinstall_known_extensions = false",
     "autoload_known_extensions = false",
     "preserve_insertion_order = false",
-    "python_enable_replacements = false",
     "enable_external_access = false",
     "lock_configuration = true",
 )

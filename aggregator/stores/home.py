@@ -13,6 +13,8 @@ from aggregator.stores import atomic, custody
 
 FORMAT: Final = 1
 FOLDERS: Final = ("policy", "keys", "inbox", "raw", "tables", "outbox", "audit")
+# Those that only this software writes to; others drop files into the inbox.
+OWN_FOLDERS: Final = tuple(name for name in FOLDERS if name != "inbox")
 _SECONDS_A_DAY: Final = 86_400
 
 _CONFIG: Final = """\
@@ -47,7 +49,8 @@ class Config:
 class Home:
     """The folder of one deployment; paths only, nothing is opened.
 
-    `settings` names a settings file in place of the home's own.
+    `settings` names a file whose settings are used in place of the home's own; whether this is a
+    rehearsal stays the home's own word.
     """
 
     root: Path
@@ -65,7 +68,7 @@ class Home:
     @property
     def config_path(self) -> Path:
         """The settings file; a home without it is none."""
-        return self.settings or self.root / "config.toml"
+        return self.root / "config.toml"
 
     @property
     def profile_path(self) -> Path:
@@ -96,21 +99,29 @@ class Home:
 
     def load_config(self) -> Config:
         """Return the settings; ConfigError says what is missing or wrong."""
+        own = self._parse(self.config_path)
+        data = own if self.settings is None else self._parse(self.settings)
+        return Config(
+            # Only the home itself says that it is a rehearsal: else --now could reach real data.
+            rehearsal=_setting(own, "", "rehearsal", bool),
+            link_rate_gbits=_setting(data, "limits", "link_rate_gbits", int),
+            accept_weak_destruction=_setting(data, "keys", "accept_weak_destruction", bool),
+        )
+
+    def _parse(self, path: Path) -> dict[str, Any]:
         try:
-            data = tomllib.loads(self.config_path.read_text("utf-8"))
+            data = tomllib.loads(path.read_text("utf-8"))
         except (FileNotFoundError, NotADirectoryError):
+            if path != self.config_path:
+                raise ConfigError(f"there is no settings file {path}") from None
             raise ConfigError(
                 f"{self.root} is no home; make one with: aggregator init --home {self.root}"
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self.config_path} is not TOML: {error}") from None
+            raise ConfigError(f"{path} is not TOML: {error}") from None
         if data.get("format") != FORMAT:
-            raise ConfigError(f"{self.config_path} has a format that this version does not know")
-        return Config(
-            rehearsal=_setting(data, "", "rehearsal", bool),
-            link_rate_gbits=_setting(data, "limits", "link_rate_gbits", int),
-            accept_weak_destruction=_setting(data, "keys", "accept_weak_destruction", bool),
-        )
+            raise ConfigError(f"{path} has a format that this version does not know")
+        return data
 
     def load_profile(self) -> Profile:
         """Return the active policy profile; ConfigError says what is missing or wrong."""

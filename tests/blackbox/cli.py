@@ -53,15 +53,25 @@ class Home:
         """Return the words of a call; `--now` goes where the command left it room: last."""
         clock = [] if now is None else ["--now", now]
         return [
-            sys.executable, "-m", "aggregator", "--home", str(self.path),
-            *(str(word) for word in words), *clock,
+            sys.executable,
+            "-m",
+            "aggregator",
+            "--home",
+            str(self.path),
+            *(str(word) for word in words),
+            *clock,
         ]
 
     def start(self, *words: str | Path, now: str | None = None) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own, so that all of it can be killed."""
         return subprocess.Popen(
-            self.command(*words, now=now), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            self.command(*words, now=now),
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def run(self, *words: str | Path, now: str | None = None) -> Result:

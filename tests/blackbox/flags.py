@@ -7,6 +7,7 @@ hold exactly what is not named, nothing is lost, and no row has a crowd below k.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -62,7 +63,9 @@ def merge_flags(flags: Iterable[Flags]) -> dict[Flags, Outcome]:
         key = flag._replace(epoch="", users=0, attempts=0, successes=0)
         old = epochs[key].get(flag.epoch, (0, 0, 0))
         epochs[key][flag.epoch] = (
-            max(old[0], flag.users), max(old[1], flag.attempts), max(old[2], flag.successes)
+            max(old[0], flag.users),
+            max(old[1], flag.attempts),
+            max(old[2], flag.successes),
         )
     return {
         key: Outcome(
@@ -141,17 +144,26 @@ def check_two_levels(
     if not rows:
         whole = sum(cells.values(), Outcome())
         return [f"withheld with a crowd of {whole.crowd}"] if whole.crowd >= k else []
-    wrong = []
+    wrong, rest = [], Outcome()
+    crowds: dict[Any, int] = defaultdict(int)
+    for pair, outcome in cells.items():
+        crowds[pair[0]] += outcome.crowd
+    needed = min(crowds.values()) < k  # a whole parent that fails, and may take in any cell
     for parent in sorted({pair[0] for pair in cells} | {pair[0] for pair in found} - {OTHER}):
-        wrong += _check_parent(parent, found, cells, k)
-    return wrong + _check_rest(found, cells, k)
+        own = {pair: outcome for pair, outcome in cells.items() if pair[0] == parent}
+        wrong += _check_named(parent, found, own, k, needed=needed)
+        left = _left_to_other(parent, found, own, k)
+        if left is None:
+            wrong.append(f"{parent}/other: {found[parent, OTHER]} is no sum of folded cells")
+        else:
+            rest += left
+    return wrong + _check_rest(found, rest, k)
 
 
-def _check_parent(
-    parent: str, found: Mapping[Pair, Any], cells: Mapping[Pair, Outcome], k: int
+def _check_named(
+    parent: str, found: Mapping[Pair, Any], own: Mapping[Pair, Outcome], k: int, *, needed: bool
 ) -> list[str]:
-    """Named cells equal the truth; the parent's own residual is all that is not named there."""
-    own = {pair: outcome for pair, outcome in cells.items() if pair[0] == parent}
+    """Named cells equal the truth, and without need nothing is folded that could be named."""
     wrong = []
     for pair, row in found.items():
         if pair[0] != parent or pair[1] == OTHER:
@@ -160,24 +172,38 @@ def _check_parent(
             wrong.append(f"{pair} may not be named")
         elif own[pair].row() != row:
             wrong.append(f"{pair}: {row} instead of {own[pair].row()}")
-    if (parent, OTHER) in found:
-        rest = sum((own[pair] for pair in own if pair not in found), Outcome())
-        if rest.row() != found[parent, OTHER] or rest.crowd < k:
-            wrong.append(f"{parent}/other: {found[parent, OTHER]} instead of {rest}")
     failing = {pair for pair in own if own[pair].crowd < k}
-    if sum((own[pair] for pair in failing), Outcome()).crowd >= k or not failing:
+    enough = not failing or sum((own[pair] for pair in failing), Outcome()).crowd >= k
+    if enough and not needed:
         folded = {pair for pair in own if pair not in found}
-        if folded != failing:
-            wrong.append(f"{parent}: folded {sorted(folded - failing)} without need")
+        wrong += [f"{pair} is folded without need" for pair in sorted(folded - failing)]
     return wrong
 
 
-def _check_rest(found: Mapping[Pair, Any], cells: Mapping[Pair, Outcome], k: int) -> list[str]:
+def _left_to_other(
+    parent: str, found: Mapping[Pair, Any], own: Mapping[Pair, Outcome], k: int
+) -> Outcome | None:
+    """Return what `parent` shows neither by name nor in its own residual; None if that is wrong.
+
+    A residual holds all failing cells of its parent and those that it took in. The residual of
+    all parents takes in whole cells too, which are then not in their parent's residual.
+    """
+    unnamed = [pair for pair in own if pair not in found or pair[1] == OTHER]
+    if (parent, OTHER) not in found:
+        return sum((own[pair] for pair in unnamed), Outcome())
+    failing = sum((own[pair] for pair in unnamed if own[pair].crowd < k), Outcome())
+    passing = [own[pair] for pair in unnamed if own[pair].crowd >= k]
+    for count in range(len(passing) + 1):
+        for away in itertools.combinations(passing, count):
+            left = sum(away, Outcome())
+            kept = failing + sum((cell for cell in passing if cell not in away), Outcome())
+            if kept.row() == found[parent, OTHER] and kept.crowd >= k:
+                return left
+    return None
+
+
+def _check_rest(found: Mapping[Pair, Any], rest: Outcome, k: int) -> list[str]:
     """Whatever no parent shows is under the parent `other`, and that passes too."""
-    rest = Outcome()
-    for pair, outcome in cells.items():
-        if pair not in found and (pair[0], OTHER) not in found:
-            rest += outcome
     shown = [row for pair, row in found.items() if pair[0] == OTHER]
     total = {name: sum(row[name] for row in shown) for name in rest.row()}
     wrong = [] if total == rest.row() else [f"other: {total} instead of {rest.row()}"]

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 _WIDTH: Final = 8  # bytes of a spelling that are looked up; no needle is shorter
 _CHUNK: Final = 1 << 22
+_SMALL: Final = 1 << 16  # below it a plain loop is faster than a vectorised look-up
 _UINT64: Final = struct.Struct("<Q")
 
 
@@ -56,36 +57,42 @@ class Finder:
     """All spellings of many needles, looked for in one pass."""
 
     def __init__(self, needles: Iterable[str | bytes]) -> None:
-        self._spelled: dict[int, set[tuple[bytes, bytes]]] = defaultdict(set)
+        self._spelled: dict[bytes, set[tuple[bytes, bytes]]] = defaultdict(set)
         for item in set(needles):
             needle = item.encode() if isinstance(item, str) else item
             if len(needle) < _WIDTH:
                 raise ValueError(f"a needle of {len(needle)} bytes is found by chance")
             for spelling in spellings(needle):
-                self._spelled[_UINT64.unpack_from(spelling)[0]].add((spelling, needle))
-        self._starts = pa.array([*self._spelled], pa.uint64())
+                self._spelled[spelling[:_WIDTH]].add((spelling, needle))
+        starts = (_UINT64.unpack(start)[0] for start in self._spelled)
+        self._starts = pa.array(starts, pa.uint64())
 
     def find(self, data: bytes) -> set[bytes]:
         """Return the needles that `data` holds in any spelling."""
         found: set[bytes] = set()
-        for base in range(0, len(data), _CHUNK):
-            for shift in range(_WIDTH):
-                found |= self._find_aligned(data, base + shift)
-        return found
-
-    def _find_aligned(self, data: bytes, start: int) -> set[bytes]:
-        count = (min(len(data), start + _CHUNK) - start) // _WIDTH
-        if count <= 0:
-            return set()
-        block = pa.py_buffer(data[start : start + count * _WIDTH])
-        words = pa.Array.from_buffers(pa.uint64(), count, [None, block])
-        found: set[bytes] = set()
-        for index in pc.indices_nonzero(pc.is_in(words, value_set=self._starts)).to_pylist():
-            at = start + index * _WIDTH
-            for spelling, needle in self._spelled[words[index].as_py()]:
+        for at in self._candidates(data):
+            for spelling, needle in self._spelled[data[at : at + _WIDTH]]:
                 if data.startswith(spelling, at):
                     found.add(needle)
         return found
+
+    def _candidates(self, data: bytes) -> Iterator[int]:
+        """Yield every offset at which a spelling may start: its first eight bytes are there."""
+        if len(data) <= _SMALL:
+            windows = range(len(data) - _WIDTH + 1)
+            yield from (at for at in windows if data[at : at + _WIDTH] in self._spelled)
+            return
+        for base in range(0, len(data), _CHUNK):
+            for start in range(base, base + _WIDTH):
+                yield from self._aligned(data, start)
+
+    def _aligned(self, data: bytes, start: int) -> Iterator[int]:
+        count = (min(len(data), start + _CHUNK) - start) // _WIDTH
+        if count > 0:
+            block = pa.py_buffer(data[start : start + count * _WIDTH])
+            words = pa.Array.from_buffers(pa.uint64(), count, [None, block])
+            there = pc.is_in(words, value_set=self._starts)
+            yield from (start + at * _WIDTH for at in pc.indices_nonzero(there).to_pylist())
 
 
 def search(folder: Path, needles: Iterable[str | bytes] | Finder) -> list[Hit]:
@@ -97,8 +104,11 @@ def search(folder: Path, needles: Iterable[str | bytes] | Finder) -> list[Hit]:
         views = [("name", name.encode())]
         if path.is_file() and not path.is_symlink():
             views += unpacked(path.read_bytes())
-        hits += [Hit(f"{name} ({kind})", needle)
-                 for kind, data in views for needle in sorted(finder.find(data))]
+        hits += [
+            Hit(f"{name} ({kind})", needle)
+            for kind, data in views
+            for needle in sorted(finder.find(data))
+        ]
     return hits
 
 
@@ -139,16 +149,19 @@ def _flat(value: Any) -> Iterator[Any]:
 def plant(folder: Path, needle: bytes) -> int:
     """Hide `needle` in a file for each way that `search` knows; return how many files."""
     folder.mkdir(parents=True, exist_ok=True)
-    hidden = [b"some bytes before " * at + spelling + b" and after"
-              for at, spelling in enumerate(sorted(spellings(needle)))]
+    hidden = [
+        b"some bytes before " * at + spelling + b" and after"
+        for at, spelling in enumerate(sorted(spellings(needle)))
+    ]
     hidden.append(gzip.compress(needle * 3))
     hidden.append(pa.compress(needle * 3, codec="zstd", asbytes=True))
     for index, data in enumerate(hidden):
         (folder / f"planted-{index}.bin").write_bytes(data)
     table = pa.table({"values": [b"something else", needle] * 50})
     pq.write_table(table, folder / "planted.parquet", compression="zstd", write_statistics=False)
-    with pa.ipc.new_file(folder / "planted.arrow", table.schema,
-                         options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with pa.ipc.new_file(
+        folder / "planted.arrow", table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as writer:
         writer.write_table(table)
     return len(hidden) + 2
 

@@ -92,11 +92,13 @@ def size(make: Factory) -> Iterator[Hostile]:
     """Too large: before anything else is looked at, well-formed or not."""
     for label, length in (("20 kB", 20_000), ("200 kB", 200_000)):
         mark = marker(make.rng)
-        yield make.bad(f"size {label}", make.usage(user=mark * (length // 14)), "too_large",
-                       needle=mark)
+        yield make.bad(
+            f"size {label}", make.usage(user=mark * (length // 14)), "too_large", needle=mark
+        )
         mark = marker(make.rng)
-        yield make.bad(f"size {label} no JSON", (mark * (length // 14)).encode(), "too_large",
-                       needle=mark)
+        yield make.bad(
+            f"size {label} no JSON", (mark * (length // 14)).encode(), "too_large", needle=mark
+        )
     mark = marker(make.rng)
     padded = dump(make.usage(user=mark)).replace(b",", b"," + b" " * 20_000, 1)
     yield make.bad("size padded", padded, "too_large", needle=mark)
@@ -143,9 +145,12 @@ def _mutants(line: bytes, mark: bytes) -> dict[str, bytes]:
 
 
 _BAD_UTF8: Final = {
-    "utf-8 lone byte": b"\xff", "utf-8 latin-1": "é".encode("latin-1"),
-    "utf-8 overlong": b"\xc0\xaf", "utf-8 surrogate": b"\xed\xa0\x80",
-    "utf-8 beyond": b"\xf4\x90\x80\x80", "utf-8 cut": b"\xe2\x82",
+    "utf-8 lone byte": b"\xff",
+    "utf-8 latin-1": "é".encode("latin-1"),
+    "utf-8 overlong": b"\xc0\xaf",
+    "utf-8 surrogate": b"\xed\xa0\x80",
+    "utf-8 beyond": b"\xf4\x90\x80\x80",
+    "utf-8 cut": b"\xe2\x82",
 }
 
 
@@ -153,23 +158,68 @@ def bad_numbers(make: Factory) -> Iterator[Hostile]:
     """Numbers that are no JSON, no integer, or none that is allowed."""
     digits = str(make.rng.randint(10**14, 10**15))
     spelled = {
-        "not_json": ("NaN", "Infinity", "-Infinity", "+17", "017", "0x11", ".5", "5.", "1_000",
-                     "1e", "--1", "-"),
-        "wrong_type": ("1.0", "1e3", "0.0", "1E+2", "12.5", "-1.5", "1e400", "true", "false",
-                       "null", "[]", "{}", "[17]", '{"n":17}', '"12"', '""', '"1e3"',
-                       f'"{digits}"', f"{digits}.0", f'["{digits}"]'),
-        "out_of_range": ("-1", "-9007199254740993", "9007199254740992", "9223372036854775808",
-                         "18446744073709551616", "1" + "0" * 40, f"-{digits}", f"{digits}" * 2),
+        "not_json": (
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "+17",
+            "017",
+            "0x11",
+            ".5",
+            "5.",
+            "1_000",
+            "1e",
+            "--1",
+            "-",
+        ),
+        "wrong_type": (
+            "1.0",
+            "1e3",
+            "0.0",
+            "1E+2",
+            "12.5",
+            "-1.5",
+            "1e400",
+            "true",
+            "false",
+            "null",
+            "[]",
+            "{}",
+            "[17]",
+            '{"n":17}',
+            '"12"',
+            '""',
+            '"1e3"',
+            f'"{digits}"',
+            f"{digits}.0",
+            f'["{digits}"]',
+        ),
+        "out_of_range": (
+            "-1",
+            "-9007199254740993",
+            "9007199254740992",
+            "9223372036854775808",
+            "18446744073709551616",
+            "1" + "0" * 40,
+            f"-{digits}",
+            f"{digits}" * 2,
+        ),
     }
     field = make.rng.choice(INTEGER_FIELDS)
     record = make.usage(bytes=0) if field == "bytes" else make.flags()
     for reason, texts in spelled.items():
         for text in texts:
             line = dump({**record, field: "@@"}).replace(b'"@@"', text.encode())
-            yield make.bad(f"number {text[:12]} in {field}", line, reason,
-                           needle=digits if digits in text else None)
-    for label, big in (("deep array", b"[" * 2000 + b"]" * 2000), ("deep object", b'{"a":' * 900
-                       + b"1" + b"}" * 900)):
+            yield make.bad(
+                f"number {text[:12]} in {field}",
+                line,
+                reason,
+                needle=digits if digits in text else None,
+            )
+    for label, big in (
+        ("deep array", b"[" * 2000 + b"]" * 2000),
+        ("deep object", b'{"a":' * 900 + b"1" + b"}" * 900),
+    ):
         line = dump({**record, field: "@@"}).replace(b'"@@"', big)
         yield make.bad(f"number {label}", line, "wrong_type", "not_json")
 
@@ -180,56 +230,96 @@ def implausible(make: Factory) -> Iterator[Hostile]:
     yield make.bad("over the link", make.usage(bytes=over), "implausible", needle=str(over))
     yield make.bad("just over the link", make.usage(bytes=MAX_BYTES + 1), "implausible")
     yield make.bad("at the top", make.usage(bytes=MAX_INTEGER), "implausible")
-    yield make.bad("more successes", make.flags(attempts=3, successes=4), "implausible",
-                   "out_of_range")
+    yield make.bad(
+        "more successes", make.flags(attempts=3, successes=4), "implausible", "out_of_range"
+    )
     yield make.bad("asn over 32 bits", make.flags(asn=2**32), "out_of_range")
 
 
 def duplicate_key(make: Factory) -> Iterator[Hostile]:
     """A key twice, whatever its values and however it is spelled."""
     for key, again in (
-        ("bytes", '"bytes":1'), ("bytes", '"by\\u0074es":1'), ("user", '"user":"{}"'),
-        ("user", '"\\u0075ser":"{}"'), ("record", '"record":"usage_counter.1"'),
+        ("bytes", '"bytes":1'),
+        ("bytes", '"by\\u0074es":1'),
+        ("user", '"user":"{}"'),
+        ("user", '"\\u0075ser":"{}"'),
+        ("record", '"record":"usage_counter.1"'),
         ("day", '"d\\u0061\\u0079":"2026-10-05"'),
     ):
         mark = marker(make.rng)
         line = dump(make.usage(user=mark))
         second = again.format(mark).encode()
-        yield make.bad(f"twice {key} {again[:8]}", line[:-1] + b"," + second + b"}",
-                       "duplicate_key", needle=mark)
-        yield make.bad(f"twice first {key} {again[:8]}", b"{" + second + b"," + line[1:],
-                       "duplicate_key", needle=mark)
+        yield make.bad(
+            f"twice {key} {again[:8]}",
+            line[:-1] + b"," + second + b"}",
+            "duplicate_key",
+            needle=mark,
+        )
+        yield make.bad(
+            f"twice first {key} {again[:8]}",
+            b"{" + second + b"," + line[1:],
+            "duplicate_key",
+            needle=mark,
+        )
     line = dump(make.flags())
     yield make.bad("twice in flags", line[:-1] + b',"asn":3320}', "duplicate_key")
     mark = marker(make.rng)
     unknown = f',"{mark}":1,"{mark}":2}}'.encode()
-    yield make.bad("twice unknown", line[:-1] + unknown, "duplicate_key", "unknown_field",
-                   needle=mark)
-    yield make.bad("twice inside", line.replace(b"3320", b'{"a":1,"a":2}'), "duplicate_key",
-                   "wrong_type")
+    yield make.bad(
+        "twice unknown", line[:-1] + unknown, "duplicate_key", "unknown_field", needle=mark
+    )
+    yield make.bad(
+        "twice inside", line.replace(b"3320", b'{"a":1,"a":2}'), "duplicate_key", "wrong_type"
+    )
 
 
 def field_set(make: Factory) -> Iterator[Hostile]:
     """Unknown records, unknown fields, missing fields, texts of another type."""
     mark = marker(make.rng)
-    for name in (f"usage_{mark}.1", "usage_counter.2", "usage_counter", "Usage_counter.1", "",
-                 "usage_counter.1 ", "usage_total.1", "diagnostics.1", "app_activations.1"):
-        yield make.bad(f"record {name[:9]}", make.usage(record=name, user=mark), "unknown_record",
-                       needle=mark)
+    for name in (
+        f"usage_{mark}.1",
+        "usage_counter.2",
+        "usage_counter",
+        "Usage_counter.1",
+        "",
+        "usage_counter.1 ",
+        "usage_total.1",
+        "diagnostics.1",
+        "app_activations.1",
+    ):
+        yield make.bad(
+            f"record {name[:9]}", make.usage(record=name, user=mark), "unknown_record", needle=mark
+        )
     for value in (1, None, ["usage_counter.1"], True):
         yield make.bad("record type", make.usage(record=value), "unknown_record", "wrong_type")
     record = make.either()
     del record["record"]
     yield make.bad("record missing", record, "missing_field", "unknown_record")
     yield make.bad("empty object", b"{}", "missing_field", "unknown_record")
-    for key in ("ip", "src_ip", "timestamp", "session_start", "Bytes", "bytes ", "", "direction",
-                "destination", "198.51.100.77", marker(make.rng)):
+    for key in (
+        "ip",
+        "src_ip",
+        "timestamp",
+        "session_start",
+        "Bytes",
+        "bytes ",
+        "",
+        "direction",
+        "destination",
+        "198.51.100.77",
+        marker(make.rng),
+    ):
         mark = marker(make.rng)
         needle = key if len(key) > 12 else mark
-        yield make.bad(f"unknown {key[:9]}", {**make.either(), key: mark}, "unknown_field",
-                       needle=needle)
-    yield make.bad("unknown address", {**make.either(), "peer": "198.51.100.78:443"},
-                   "unknown_field", needle="198.51.100.78")
+        yield make.bad(
+            f"unknown {key[:9]}", {**make.either(), key: mark}, "unknown_field", needle=needle
+        )
+    yield make.bad(
+        "unknown address",
+        {**make.either(), "peer": "198.51.100.78:443"},
+        "unknown_field",
+        needle="198.51.100.78",
+    )
     yield make.bad("user in flags", make.flags(user=mark), "unknown_field", needle=mark)
     yield make.bad("app in usage", make.usage(app="android"), "unknown_field")
     for record in (make.usage(), make.flags()):
@@ -241,29 +331,62 @@ def field_set(make: Factory) -> Iterator[Hostile]:
         for key in sorted(set(record) - {"record", *INTEGER_FIELDS}):
             values: tuple[Any, ...] = (17, None, True, 1.5, [mark], {"a": mark})
             for value in values:
-                yield make.bad(f"type of {key}", {**record, key: value}, "wrong_type", needle=mark
-                               if isinstance(value, list | dict) else None)
+                yield make.bad(
+                    f"type of {key}",
+                    {**record, key: value},
+                    "wrong_type",
+                    needle=mark if isinstance(value, list | dict) else None,
+                )
 
 
 def days(make: Factory) -> Iterator[Hostile]:
     """Days that are none, too late or too early; before shapes of other fields."""
-    for text in ("2026-02-30", "2026-13-01", "2026-00-10", "2026-10-32", "2026-1-5", "20261005",
-                 "05.10.2026", "2026/10/05", "2026-10-05\n", " 2026-10-05", "2026-10", "",
-                 "\uff12\uff10\uff12\uff16-10-05",
-                 "2026-10-05Z", "2026-W41-1", "0000-01-01", "-2026-10-05",
-                 "2026-278", "tomorrow", "2027-02-29"):
+    for text in (
+        "2026-02-30",
+        "2026-13-01",
+        "2026-00-10",
+        "2026-10-32",
+        "2026-1-5",
+        "20261005",
+        "05.10.2026",
+        "2026/10/05",
+        "2026-10-05\n",
+        " 2026-10-05",
+        "2026-10",
+        "",
+        "\uff12\uff10\uff12\uff16-10-05",
+        "2026-10-05Z",
+        "2026-W41-1",
+        "0000-01-01",
+        "-2026-10-05",
+        "2026-278",
+        "tomorrow",
+        "2027-02-29",
+    ):
         yield make.bad(f"day {text!r}", {**make.either(), "day": text}, "bad_format")
     for text in ("2026-10-05T13:37:00Z", "2026-10-05T13", "2026-10-05 13:37"):
-        yield make.bad(f"day {text}", {**make.either(), "day": text}, "bad_format",
-                       "timestamp_like")
+        yield make.bad(
+            f"day {text}", {**make.either(), "day": text}, "bad_format", "timestamp_like"
+        )
     mark = marker(make.rng)
     yield make.bad("day word", {**make.either(), "day": mark}, "bad_format", needle=mark)
-    yield make.bad("day address", {**make.either(), "day": "198.51.100.79"}, "bad_format",
-                   "address_like", needle="198.51.100.79")
+    yield make.bad(
+        "day address",
+        {**make.either(), "day": "198.51.100.79"},
+        "bad_format",
+        "address_like",
+        needle="198.51.100.79",
+    )
     for text in ("2026-10-22", "2026-11-01", "2027-01-01", "9999-12-31"):
         yield make.bad(f"early {text}", {**make.either(), "day": text}, "too_early")
-    for text in ("2026-09-30", "2026-09-01", "2026-08-31", "2020-02-29", "1970-01-01",
-                 "0001-01-01"):
+    for text in (
+        "2026-09-30",
+        "2026-09-01",
+        "2026-08-31",
+        "2020-02-29",
+        "1970-01-01",
+        "0001-01-01",
+    ):
         yield make.bad(f"purged {text}", {**make.either(), "day": text}, "day_purged")
         both = make.usage(day=text, user="joe@198.51.100.80")
         yield make.bad("purged and address", both, "day_purged", needle="198.51.100.80")
@@ -272,34 +395,89 @@ def days(make: Factory) -> Iterator[Hostile]:
 def locations(make: Factory) -> Iterator[Hostile]:
     """Texts that are no location of a VPN."""
     mark = marker(make.rng)
-    for text in ("US-NYC", "1abc", "a", "a" * 33, "us_nyc", "other", "canary", "us nyc", "",
-                 "us-nyc\n", " us-nyc", "us-n\u0443c", "-us", "us.nyc", "Us-nyc", f"{mark}!",
-                 f"{mark.upper()}"):
-        yield make.bad(f"location {text[:8]!r}", {**make.either(), "location": text},
-                       "bad_location", needle=text if len(text) == 14 else None)
+    for text in (
+        "US-NYC",
+        "1abc",
+        "a",
+        "a" * 33,
+        "us_nyc",
+        "other",
+        "canary",
+        "us nyc",
+        "",
+        "us-nyc\n",
+        " us-nyc",
+        "us-n\u0443c",
+        "-us",
+        "us.nyc",
+        "Us-nyc",
+        f"{mark}!",
+        f"{mark.upper()}",
+    ):
+        yield make.bad(
+            f"location {text[:8]!r}",
+            {**make.either(), "location": text},
+            "bad_location",
+            needle=text if len(text) == 14 else None,
+        )
 
 
 def formats(make: Factory) -> Iterator[Hostile]:
     """Right type, wrong shape."""
     mark = marker(make.rng)
     good = f"{make.rng.getrandbits(64):016x}"
-    for text in (good[1:], good + "0", good[1:] + "g", "", good[:15] + "F", good + "\n", mark,
-                 good[:15] + "٣"):
-        yield make.bad(f"epoch {len(text)}", {**make.either(), "epoch": text}, "bad_format",
-                       needle=mark if mark in text else None)
+    for text in (
+        good[1:],
+        good + "0",
+        good[1:] + "g",
+        "",
+        good[:15] + "F",
+        good + "\n",
+        mark,
+        good[:15] + "٣",
+    ):
+        yield make.bad(
+            f"epoch {len(text)}",
+            {**make.either(), "epoch": text},
+            "bad_format",
+            needle=mark if mark in text else None,
+        )
     for field, texts in {
         "country": ("de", "DEU", "XX", "", "D", "D1", "ÄÖ", "DE\n", "ZZZ", mark),
         "app": ("", "my app", "a" * 33, "app\n", "äpp", mark + "!", "11android"),
         "version": ("", "v1.2", "1..2", "1.2.", "1.2.3-beta", ".1", "1.2.x", mark, "1,2", "1.2\n"),
     }.items():
         for text in texts:
-            yield make.bad(f"{field} {text[:6]!r}", make.flags(**{field: text}), "bad_format",
-                           needle=mark if mark in text else None)
+            yield make.bad(
+                f"{field} {text[:6]!r}",
+                make.flags(**{field: text}),
+                "bad_format",
+                needle=mark if mark in text else None,
+            )
     for text in ("", mark * 10, "x" * 129):
-        yield make.bad(f"user {len(text)} long", make.usage(user=text), "bad_format",
-                       "out_of_range", needle=mark if mark in text else None)
-    for escape in ("\\u0000", "\\u0007", "\\n", "\\t", "\\u007f", "\\u0085", "\\u200b", "\\u202e",
-                   "\\u2028", "\\u2029", "\\ufeff", "\\u00ad", "\\u2066", "\\udb40\\udc41"):
+        yield make.bad(
+            f"user {len(text)} long",
+            make.usage(user=text),
+            "bad_format",
+            "out_of_range",
+            needle=mark if mark in text else None,
+        )
+    for escape in (
+        "\\u0000",
+        "\\u0007",
+        "\\n",
+        "\\t",
+        "\\u007f",
+        "\\u0085",
+        "\\u200b",
+        "\\u202e",
+        "\\u2028",
+        "\\u2029",
+        "\\ufeff",
+        "\\u00ad",
+        "\\u2066",
+        "\\udb40\\udc41",
+    ):
         mark = marker(make.rng)
         line = dump(make.usage(user=mark)).replace(mark.encode(), f"{mark}{escape}x".encode())
         yield make.bad(f"user {escape}", line, "bad_format", needle=mark)
@@ -307,8 +485,9 @@ def formats(make: Factory) -> Iterator[Hostile]:
         line = dump(make.usage(user=mark)).replace(mark.encode(), f"{mark}{escape}x".encode())
         yield make.bad(f"user lone {escape}", line, "bad_format", "not_json", needle=mark)
     for raw in ("\u200b", "\u2028", "\u202e", "\ufeff", "\u0085"):
-        yield make.bad(f"user raw {ord(raw):x}", make.usage(user=f"{mark}{raw}x"), "bad_format",
-                       needle=mark)
+        yield make.bad(
+            f"user raw {ord(raw):x}", make.usage(user=f"{mark}{raw}x"), "bad_format", needle=mark
+        )
 
 
 def shapes(make: Factory) -> Iterator[Hostile]:
@@ -317,8 +496,12 @@ def shapes(make: Factory) -> Iterator[Hostile]:
         for label, notation in table.items():
             yield from _in_fields(make, f"{reason} {label}", notation, reason)
     for text in (f"us-{_hyphened(make.rng)}", _hyphened(make.rng)):
-        yield make.bad("address_like mac in location", {**make.either(), "location": text},
-                       "address_like", needle=text)
+        yield make.bad(
+            "address_like mac in location",
+            {**make.either(), "location": text},
+            "address_like",
+            needle=text,
+        )
     dotted = "aabb.ccdd.eeff"
     yield make.bad("address_like mac in app", make.flags(app=dotted), "address_like", needle=dotted)
     both = make.usage(user="198.51.100.81", bytes=1.5)
@@ -349,7 +532,15 @@ def _long(text: str) -> str | None:
 
 
 KINDS: Final[tuple[Kind, ...]] = (
-    size, not_json, bad_numbers, implausible, duplicate_key, field_set, days, locations, formats,
+    size,
+    not_json,
+    bad_numbers,
+    implausible,
+    duplicate_key,
+    field_set,
+    days,
+    locations,
+    formats,
     shapes,
 )
 

@@ -12,12 +12,31 @@ from .flags import Flags
 from .truth import Cell, Reading
 
 _PLACES: Final = (
-    "us-nyc", "us-lax", "de-fra", "nl-ams", "gb-lon", "fr-par", "jp-tyo", "sg-sin", "se-sto",
-    "ch-zrh", "br-sao", "za-jnb", "au-syd", "is-rkv",
+    "us-nyc",
+    "us-lax",
+    "de-fra",
+    "nl-ams",
+    "gb-lon",
+    "fr-par",
+    "jp-tyo",
+    "sg-sin",
+    "se-sto",
+    "ch-zrh",
+    "br-sao",
+    "za-jnb",
+    "au-syd",
+    "is-rkv",
 )
 _COUNTRIES: Final = ("US", "DE", "GB", "FR", "NL", "BR", "IN", "JP", "ZZ", "SE", "MX", "ZA")
-_APPS: Final = (("android", "11.4.0"), ("ios", "11.4"), ("windows", "9.0.2"), ("linux", None),
-                (None, None), ("android", "11.3.9"), ("router", "2"))
+_APPS: Final = (
+    ("android", "11.4.0"),
+    ("ios", "11.4"),
+    ("windows", "9.0.2"),
+    ("linux", None),
+    (None, None),
+    ("android", "11.3.9"),
+    ("router", "2"),
+)
 _CAP: Final = 100 * 10**12
 
 
@@ -71,13 +90,15 @@ def make_month(seed: int, shape: Shape | None = None) -> Month:
 
 
 def _account(rng: random.Random, index: int) -> str:
-    return rng.choice((
-        f"acct-{index:05d}",
-        f"{index + 81_723_000}",
-        f"user.{index}@example.net",
-        f"Zoë Müller {index:04d}",
-        f"{rng.getrandbits(32):08x}-{rng.getrandbits(16):04x}-4{index:03d}-8000-{index:012d}",
-    ))
+    return rng.choice(
+        (
+            f"acct-{index:05d}",
+            f"{index + 81_723_000}",
+            f"user.{index}@example.net",
+            f"Zoë Müller {index:04d}",
+            f"{rng.getrandbits(32):08x}-{rng.getrandbits(16):04x}-4{index:03d}-8000-{index:012d}",
+        )
+    )
 
 
 class _Servers:
@@ -101,18 +122,14 @@ def _epoch(rng: random.Random) -> str:
     return f"{rng.getrandbits(64):016x}"
 
 
-def _use(
-    rng: random.Random, month: Month, key: tuple[str, str, str], epochs: list[str]
-) -> None:
+def _use(rng: random.Random, month: Month, key: tuple[str, str, str], epochs: list[str]) -> None:
     """Add a user's day at a location: one or two epochs, one to four growing totals in each."""
     day, user, place = key
     total = 0
     for epoch in rng.sample(epochs, min(len(epochs), rng.choice((1, 1, 2)))):
         final = min(int(rng.paretovariate(0.9) * 20_000_000 * rng.random()) + 1, _CAP)
         steps = sorted(rng.randint(0, final) for _ in range(rng.randint(0, 3)))
-        month.readings += [
-            Reading(day, user, place, epoch, value) for value in (*steps, final)
-        ]
+        month.readings += [Reading(day, user, place, epoch, value) for value in (*steps, final)]
         total += final
     month.meant.setdefault(day, {}).setdefault(place, {})[user] = total
 
@@ -132,6 +149,14 @@ def _connect(
                 good = users + rng.randint(0, 5)
                 attempts, successes = max(attempts, good + rng.randint(0, 4)), max(successes, good)
                 yield Flags(
-                    day, place, epoch, _COUNTRIES[rank], asn, app, version, users, attempts,
+                    day,
+                    place,
+                    epoch,
+                    _COUNTRIES[rank],
+                    asn,
+                    app,
+                    version,
+                    users,
+                    attempts,
                     successes,
                 )

@@ -44,8 +44,9 @@ def _octal(rng: random.Random, width: int) -> str:
 ADDRESSES: Final[dict[str, Maker]] = {
     "ipv4": ipv4,
     "ipv4 small": lambda rng: f"10.0.{rng.randint(0, 255)}.{rng.randint(1, 254)}",
-    "ipv4 zeros": lambda rng: ".".join(f"{int(part):03d}" for part in f"10.1.2.{rng.randint(1, 99)}"
-                                       .split(".")),
+    "ipv4 zeros": lambda rng: ".".join(
+        f"{int(part):03d}" for part in f"10.1.2.{rng.randint(1, 99)}".split(".")
+    ),
     "ipv4 port": lambda rng: f"{ipv4(rng)}:{rng.randint(1024, 65535)}",
     "ipv4 prefix": lambda rng: f"{ipv4(rng)}/{rng.randint(8, 32)}",
     "ipv4 in mail": lambda rng: f"joe@{ipv4(rng)}",

@@ -52,9 +52,7 @@ def test_day_by_day_is_as_all_at_once(closed: Deployment, tmp_path: Path) -> Non
     assert home.table_digests() == closed.home.table_digests()
 
 
-def test_a_purge_that_has_to_close_gives_the_same_month(
-    closed: Deployment, tmp_path: Path
-) -> None:
+def test_a_purge_that_has_to_close_gives_the_same_month(closed: Deployment, tmp_path: Path) -> None:
     """CL-2: after an outage the purge closes what is due by itself."""
     slow = deploy(tmp_path / "slow", closed.month, close=False)
     prompt = deploy(tmp_path / "prompt", closed.month)

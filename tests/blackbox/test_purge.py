@@ -74,9 +74,8 @@ def test_no_account_and_no_pseudonym_is_left(purged: Purged) -> None:
     for data in purged.keys.values():
         keys = {data[at : at + 32] for at in range(len(data) - 31)}
         for key in (key for key in keys if len(set(key)) >= 24):
-            for user in sorted(names)[:5]:
-                digest = hashlib.blake2b(user.encode(), key=key, digest_size=8).digest()
-                hashes |= {digest, digest[::-1]}
+            for user in sorted(names)[:3]:
+                hashes.add(hashlib.blake2b(user.encode(), key=key, digest_size=8).digest())
     assert hashes
     assert search(purged.done.home.path, names | hashes) == []
 

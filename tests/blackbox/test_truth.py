@@ -86,12 +86,16 @@ def test_connections_are_the_truth(purged: Deployment) -> None:
     """CS-1, CS-4: named cells equal, residual cells whole, totals exact, no crowd below k."""
     finest = merge_flags(purged.month.flags)
     wrong: list[str] = []
-    for table, names in (("connections_daily", ("location", "country")),
-                         ("apps_daily", ("app", "version"))):
+    for table, names in (
+        ("connections_daily", ("location", "country")),
+        ("apps_daily", ("app", "version")),
+    ):
         rows = by_day(purged.home.table(table))
         for day, cells in by_pair(finest, *names).items():
-            wrong += [f"{table} {day} {line}"
-                      for line in check_two_levels(rows[day], (names[0], names[1]), cells)]
+            wrong += [
+                f"{table} {day} {line}"
+                for line in check_two_levels(rows[day], (names[0], names[1]), cells)
+            ]
     rows = by_day(purged.home.table("connections_isp_daily"))
     for day, isps in by_asn(finest).items():
         wrong += [f"isp {day} {line}" for line in check_one_level(rows[day], isps)]
@@ -108,13 +112,30 @@ def by_day(rows: list[Row]) -> dict[str, list[Row]]:
 
 def test_report_is_the_table(closed: Deployment) -> None:
     """CS-4: `report usage --format json` is the bare list of the table's rows."""
-    told = closed.home.run("report", "usage", "--format", "json", "--from", "2026-10-02", "--to",
-                           "2026-10-03", now=ALL_CLOSED).expect(0).json
-    wanted = [row for row in closed.home.table("usage_daily")
-              if row["day"] in ("2026-10-02", "2026-10-03")]
+    told = (
+        closed.home.run(
+            "report",
+            "usage",
+            "--format",
+            "json",
+            "--from",
+            "2026-10-02",
+            "--to",
+            "2026-10-03",
+            now=ALL_CLOSED,
+        )
+        .expect(0)
+        .json
+    )
+    wanted = [
+        row
+        for row in closed.home.table("usage_daily")
+        if row["day"] in ("2026-10-02", "2026-10-03")
+    ]
     pick = ("day", "location", *USAGE)
     assert sorted(([row[name] for name in pick] for row in told), key=str) == sorted(
-        ([row[name] for name in pick] for row in wanted), key=str)
+        ([row[name] for name in pick] for row in wanted), key=str
+    )
 
 
 def hand_over(home: Home, folder: Path, records: list[dict[str, Any]], name: str, now: str) -> None:
@@ -131,8 +152,17 @@ def test_late_readings_are_shown_apart(tmp_path: Path, home: Home) -> None:
     before = home.table_digests()
     days = merge(month.readings)
     place, cell = max(release(days["2026-10-02"]).named.items(), key=lambda item: len(item[1]))
-    late = [{"record": "usage_counter.1", "day": "2026-10-02", "user": user, "location": place,
-             "epoch": "00000000000000aa", "bytes": 1_000_000} for user in cell]
+    late = [
+        {
+            "record": "usage_counter.1",
+            "day": "2026-10-02",
+            "user": user,
+            "location": place,
+            "epoch": "00000000000000aa",
+            "bytes": 1_000_000,
+        }
+        for user in cell
+    ]
     hand_over(home, tmp_path, late, "late", "2026-10-06T12:00:00Z")
     home.rollup("2026-10-07T00:30:00Z")
     after = home.table_digests()
@@ -148,10 +178,20 @@ def test_a_few_late_users_are_not_shown(tmp_path: Path, home: Home) -> None:
     month = make_month(12, Shape(users=150, locations=3, days=2))
     hand_over(home, tmp_path, records_of(month), "first", "2026-10-03T12:00:00Z")
     home.rollup("2026-10-04T00:30:00Z")
-    place, cell = max(release(merge(month.readings)["2026-10-01"]).named.items(),
-                      key=lambda item: len(item[1]))
-    late = [{"record": "usage_counter.1", "day": "2026-10-01", "user": user, "location": place,
-             "epoch": "00000000000000ab", "bytes": 7_777_777} for user in [*cell][:3]]
+    place, cell = max(
+        release(merge(month.readings)["2026-10-01"]).named.items(), key=lambda item: len(item[1])
+    )
+    late = [
+        {
+            "record": "usage_counter.1",
+            "day": "2026-10-01",
+            "user": user,
+            "location": place,
+            "epoch": "00000000000000ab",
+            "bytes": 7_777_777,
+        }
+        for user in [*cell][:3]
+    ]
     hand_over(home, tmp_path, late, "late", "2026-10-05T12:00:00Z")
     home.purge(ALL_PURGED).expect(0)
     rows = home.table("usage_monthly")
@@ -161,13 +201,29 @@ def test_a_few_late_users_are_not_shown(tmp_path: Path, home: Home) -> None:
 
 def test_an_app_called_other_is_no_fold(tmp_path: Path, home: Home) -> None:
     """CS-3: names that agents send cannot make two rows of one cell, nor lose a count."""
-    def flag(app: str, version: str, users: int) -> dict[str, Any]:
-        return {"record": "connection_flags.1", "day": "2026-10-05", "location": "us-nyc",
-                "epoch": "00000000000000aa", "country": "DE", "asn": 1, "app": app,
-                "version": version, "users": users, "attempts": users, "successes": users}
 
-    flags = [flag("other", "1.0", 50), flag("other", "1.1", 3), flag("android", "1", 4),
-             flag("ios", "2", 5), flag("unknown", "3", 30)]
+    def flag(app: str, version: str, users: int) -> dict[str, Any]:
+        return {
+            "record": "connection_flags.1",
+            "day": "2026-10-05",
+            "location": "us-nyc",
+            "epoch": "00000000000000aa",
+            "country": "DE",
+            "asn": 1,
+            "app": app,
+            "version": version,
+            "users": users,
+            "attempts": users,
+            "successes": users,
+        }
+
+    flags = [
+        flag("other", "1.0", 50),
+        flag("other", "1.1", 3),
+        flag("android", "1", 4),
+        flag("ios", "2", 5),
+        flag("unknown", "3", 30),
+    ]
     hand_over(home, tmp_path, flags, "flags", "2026-10-06T00:00:00Z")
     home.rollup("2026-10-07T00:30:00Z")
     rows = by_cell(home.table("apps_daily"), "app", "version").values()
@@ -202,9 +258,18 @@ def test_the_profile_decides_k_and_regions(tmp_path: Path, home: Home) -> None:
     own = Home(tmp_path / "own")
     own.run("init", "--policy", path, now=START).expect(0)
     sizes = {"us-nyc": 40, "nl-ams": 7, "be-bru": 6, "de-fra": 11, "fr-par": 4}
-    records = [{"record": "usage_counter.1", "day": "2026-10-05", "user": f"{place} {index}",
-                "location": place, "epoch": "00000000000000aa", "bytes": 1_000_000}
-               for place, count in sizes.items() for index in range(count)]
+    records = [
+        {
+            "record": "usage_counter.1",
+            "day": "2026-10-05",
+            "user": f"{place} {index}",
+            "location": place,
+            "epoch": "00000000000000aa",
+            "bytes": 1_000_000,
+        }
+        for place, count in sizes.items()
+        for index in range(count)
+    ]
     hand_over(own, tmp_path, records, "regions", "2026-10-05T20:00:00Z")
     own.rollup("2026-10-07T00:30:00Z")
     found = {row["location"]: row["users"] for row in own.table("usage_daily")}
@@ -214,15 +279,27 @@ def test_the_profile_decides_k_and_regions(tmp_path: Path, home: Home) -> None:
 def test_the_limits_themselves(tmp_path: Path, home: Home) -> None:
     """CS-4: k users, 50 % and 85 % are good; one user or one byte further is not."""
     cells = {
-        "k-users": [100] * 10, "k-less-one": [100] * 9,
-        "half": [900] + [100] * 9, "over-half": [901] + [100] * 9,
-        "two": [425, 425] + [10] * 15, "over-two": [426, 425] + [10] * 15,
-        "nothing": [0] * 10, "crowd": [100] * 60,
+        "k-users": [100] * 10,
+        "k-less-one": [100] * 9,
+        "half": [900] + [100] * 9,
+        "over-half": [901] + [100] * 9,
+        "two": [425, 425] + [10] * 15,
+        "over-two": [426, 425] + [10] * 15,
+        "nothing": [0] * 10,
+        "crowd": [100] * 60,
     }
-    readings = [Reading("2026-10-05", f"{place} user {index}", place, "00000000000000aa", value)
-                for place, values in cells.items() for index, value in enumerate(values)]
-    hand_over(home, tmp_path, [record_of(reading) for reading in readings], "limits",
-              "2026-10-05T20:00:00Z")
+    readings = [
+        Reading("2026-10-05", f"{place} user {index}", place, "00000000000000aa", value)
+        for place, values in cells.items()
+        for index, value in enumerate(values)
+    ]
+    hand_over(
+        home,
+        tmp_path,
+        [record_of(reading) for reading in readings],
+        "limits",
+        "2026-10-05T20:00:00Z",
+    )
     home.rollup("2026-10-07T00:30:00Z")
     found = by_cell(home.table("usage_daily"), "day", "location")
     named = {"k-users", "half", "two", "nothing", "crowd", "other"}

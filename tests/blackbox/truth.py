@@ -132,9 +132,7 @@ def usage_daily(readings: Iterable[Reading], k: int = K) -> dict[tuple[str, str]
     }
 
 
-def usage_monthly(
-    readings: Iterable[Reading], k: int = K
-) -> dict[tuple[str, str], dict[str, Any]]:
+def usage_monthly(readings: Iterable[Reading], k: int = K) -> dict[tuple[str, str], dict[str, Any]]:
     """Return (month, location) → the row that usage_monthly must hold, late bytes apart."""
     months: dict[str, dict[str, Release]] = defaultdict(dict)
     for day, cells in merge(readings).items():
@@ -147,6 +145,7 @@ def usage_monthly(
 
 
 _STEPS: Final = (1, 2, 5)
+_FIRST_EDGE: Final = 1000  # below it one bucket from 0; DESIGN leaves the ends open
 
 
 def histogram(values: Iterable[int], k: int = K) -> dict[int, int]:
@@ -167,7 +166,7 @@ def histogram(values: Iterable[int], k: int = K) -> dict[int, int]:
 
 
 def _edge(value: int) -> int:
-    if value == 0:
+    if value < _FIRST_EDGE:
         return 0
     unit: int = 10 ** (len(str(value)) - 1)
     return max(step * unit for step in _STEPS if step * unit <= value)

@@ -40,6 +40,7 @@ def canonical(record: Record, rng: random.Random) -> bytes:
 
 def spaced(record: Record, rng: random.Random) -> bytes:
     """Write a record with white space wherever JSON allows it, but for line breaks."""
+
     def gap() -> str:
         return "".join(rng.choices(" \t", k=rng.randint(0, 2)))
 
@@ -58,6 +59,7 @@ def reordered(record: Record, rng: random.Random) -> bytes:
 
 def escaped(record: Record, rng: random.Random) -> bytes:
     """Write a record with some characters of its keys and texts as hexadecimal escapes."""
+
     def text(value: str) -> str:
         return '"' + "".join(_spell(character, rng) for character in value) + '"'
 
@@ -71,7 +73,7 @@ def escaped(record: Record, rng: random.Random) -> bytes:
 def _spell(character: str, rng: random.Random) -> str:
     if rng.random() < 0.3 or character in '"\\':
         units = character.encode("utf-16-be").hex()
-        return "".join(f"\\u{units[at:at + 4]}" for at in range(0, len(units), 4))
+        return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
     return character
 
 
@@ -98,7 +100,9 @@ def zstd(data: bytes) -> bytes:
 
 
 PACKINGS: Final[dict[str, Callable[[bytes], bytes]]] = {
-    ".ndjson": bytes, ".ndjson.gz": gzipped, ".ndjson.zst": zstd,
+    ".ndjson": bytes,
+    ".ndjson.gz": gzipped,
+    ".ndjson.zst": zstd,
 }
 
 
