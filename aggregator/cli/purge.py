@@ -57,7 +57,11 @@ def _dry_run(said: Globals, month: str | None) -> None:
     from aggregator.pipeline import month_end
 
     house = said.read()
-    months = [month] if month else month_end.due_months(house) or month_end.kept_months(house)[:1]
+    due = month_end.due_months(house)
+    if month:  # what the purge would take with it, and then this month, due or not
+        months = sorted({*(one for one in due if one <= month), month})
+    else:
+        months = due or month_end.kept_months(house)[:1]
     plans = [month_end.plan_purge(house, one) for one in months]
     if said.json:
         show.as_json({"rows": [_plan_fields(house, plan) for plan in plans]})
@@ -65,8 +69,8 @@ def _dry_run(said: Globals, month: str | None) -> None:
     if not plans:
         show.words(said, "no month is kept; nothing to purge")
     for plan in plans:
-        due = "due since" if plan.due_at <= house.now else "not due before"
-        print(f"{plan.month}: {due} {instant(plan.due_at)}; {len(plan.steps)} files")
+        when = "due since" if plan.due_at <= house.now else "not due before"
+        print(f"{plan.month}: {when} {instant(plan.due_at)}; {len(plan.steps)} files")
         print("  close the month's last days, write and verify its monthly table, then")
         rows = [(step.action, step.item.path, step.reason) for step in plan.steps]
         show.table(("action", "file", "why"), rows)

@@ -1,10 +1,10 @@
 """Which texts hold a network address or a time of day (promises CS-1, CS-6, CV-2, CT-2).
 
 Both checks fail closed: what may be read as an address or as a time is one. The notations are
-IPv4 (dotted decimal, dotted octal, 0x-hex, with port or prefix), IPv6 (also mapped), MAC
-(colons, hyphens, Cisco dots), each also reversed (`in-addr.arpa`, `ip6.arpa`, or letter by
-letter), percent-encoded, in other scripts' digits, bracketed ("defanged"), or inside a longer
-word. E-mail-shaped and plain decimal accounts are legitimate.
+IPv4 (dotted decimal, dotted octal, 0x-hex, with port or prefix), IPv6 (also mapped), MAC (in
+pairs or fours, with colons, hyphens, dots or underscores), each also reversed (`in-addr.arpa`,
+`ip6.arpa`, or letter by letter), percent-encoded, in other scripts' digits, bracketed
+("defanged"), or inside a longer word. E-mail-shaped and plain decimal accounts are legitimate.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _OTHERS: Final = re.compile(
     r"|(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}"  # full IPv6
     r"|(?:[0-9a-f]{1,4}:){6}[0-9]{1,3}\."  # IPv6 that ends in a dotted quad
     r"|(?:[0-9a-f]{1,2}:){5}[0-9a-f]{1,2}"  # MAC with colons
-    r"|(?:[0-9a-f]{2}-){5}[0-9a-f]{2}"  # MAC with hyphens
-    r"|[0-9a-f]{4}([.:])[0-9a-f]{4}\1[0-9a-f]{4}"  # MAC in groups of four
+    r"|[0-9a-f]{2}(?P<pair>[-_.])(?:[0-9a-f]{2}(?P=pair)){4}[0-9a-f]{2}"  # MAC in pairs
+    r"|[0-9a-f]{4}(?P<four>[.:])[0-9a-f]{4}(?P=four)[0-9a-f]{4}"  # MAC in groups of four
+    # the same with hyphens: three groups alone, not those inside a UUID, not a number in groups
+    r"|(?<![0-9a-f-])(?=[0-9-]*[a-f])[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}(?![0-9a-f-])"
     r"|(?:[0-9a-f]\.){7}[0-9a-f]"  # reversed nibbles
     r"|in-addr\.arpa|ip6\.arpa"
 )
@@ -41,7 +43,10 @@ _TIME: Final = re.compile(
 PLAIN_CHARACTERS: Final = "0-9A-Za-z_.@+=/-"
 _HEX: Final = r"0x"
 _DOTS: Final = r"\.(?:[0-9a-f]{4}\.|[0-9a-f]+\.[0-9a-f]+\.|arpa)"
-_HYPHENS: Final = r"-(?:[0-9a-f]{2}-){4}"
+_HYPHENS: Final = (
+    r"[-_](?:[0-9a-f]{2}[-_]){4}"
+    r"|(?:^|[^0-9a-f-])[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}(?:$|[^0-9a-f-])"
+)
 _CLOCK: Final = r"[0-9](?:[t_][0-9]{2}|[ap]\.?m)"
 SUSPECT: Final = rf"(?i){_HEX}|{_DOTS}|{_HYPHENS}|{_CLOCK}"
 _PLAIN: Final = re.compile(f"[{PLAIN_CHARACTERS}]*")

@@ -7,10 +7,11 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aggregator.errors import IntegrityError
+from aggregator.errors import IntegrityError, RefusedError
 from aggregator.model.clock import Clock
 from aggregator.model.profile import Profile
 from aggregator.rules.calendar import Calendar, DayGate
+from aggregator.stores import custody
 from aggregator.stores.audit import AuditLog
 from aggregator.stores.home import Config, Home
 from aggregator.stores.keys import KeyStore, MonthKeys
@@ -70,7 +71,16 @@ class Deployment:
         return keys
 
     def month_keys_for_writing(self, month: str) -> MonthKeys:
-        """Return the keys of `month`, made now if nothing of it was ever sealed."""
+        """Return the keys of `month`, made now if nothing of it was ever sealed.
+
+        RefusedError where they could not be destroyed again, as in a home that was moved.
+        """
         if self.keys.load(month) is None and not self.segments.files(month):
+            weakness = custody.weakness(self.keys.folder)
+            if weakness and not (self.config.rehearsal or self.config.accept_weak_destruction):
+                raise RefusedError(
+                    f"new keys could outlive their destruction: {weakness}; move keys/, or set"
+                    " accept_weak_destruction in config.toml"
+                )
             return self.keys.create(month)
         return self.month_keys(month)

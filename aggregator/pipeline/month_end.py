@@ -74,8 +74,9 @@ def months_to_purge(house: Deployment, month: str | None) -> list[str]:
 
 
 def purge(house: Deployment, month: str | None = None) -> list[dict[str, Any]]:
-    """Purge every month that is due (up to `month`); return their receipts.
+    """Purge every month that is due (up to `month`); return the receipts not yet told of.
 
+    Those are the new ones, and any whose purge was killed before it could say so.
     RefusedError while the clock is in doubt. A month whose tables do not verify is destroyed all
     the same, and its receipt says so.
     """
@@ -86,33 +87,44 @@ def purge(house: Deployment, month: str | None = None) -> list[dict[str, Any]]:
             " run again with --confirm-clock, or let 6 h of other runs pass"
         )
     _remove_remnants(house)
-    receipts = [_purge_month(house, one) for one in months]
-    _record_receipts(house)
-    return receipts
+    for one in months:
+        _purge_month(house, one)
+    return [house.receipts.read(one) for one in _record_receipts(house)]
 
 
-def _purge_month(house: Deployment, month: str) -> dict[str, Any]:
+def _purge_month(house: Deployment, month: str) -> None:
     intent = house.receipts.read_intent(month)
     if intent is None:
         problems = _settle(house, month)
         intent = _intent(house, month, problems)
-        house.receipts.write_intent(month, intent)
+        try:
+            house.receipts.write_intent(month, intent)
+        except OSError:
+            if not _is_late(house, month):
+                raise
+            # A full disk may keep a receipt waiting, not the counters: destroying needs no
+            # space, and makes some.
+            _destroy(house, month)
+            house.receipts.write_intent(month, intent)
     _destroy(house, month)
-    late = house.now - house.calendar.purges_at(month)
-    receipt = {**intent, "purged_at": instant(house.now), "late": late > LATE_AFTER}
+    receipt = {**intent, "purged_at": instant(house.now), "late": _is_late(house, month)}
     house.receipts.write(month, receipt)
-    return house.receipts.read(month)
+
+
+def _is_late(house: Deployment, month: str) -> bool:
+    return house.now - house.calendar.purges_at(month) > LATE_AFTER
 
 
 def _settle(house: Deployment, month: str) -> list[str]:
     """Do all that needs the month's counters, for the last time; return what does not verify.
 
-    What is no matter of integrity (a full disk, too little memory) may pass, so the purge fails
-    and is tried again for a day. Then the month goes without its table: nothing keeps it for ever.
+    A full disk or too little memory may pass, so for a day the purge fails and is tried again.
+    Anything else does not pass by itself: the month goes without its table, and says so.
     """
     problems: list[str] = []
     try:
-        house.month_keys(month)
+        if house.segments.files(month):
+            house.month_keys(month)
         due = [day for day in close.due_days(house) if day.startswith(month)]
         problems += close.close_days(house, due).failed.values()
         close.record_closed(house)
@@ -121,7 +133,7 @@ def _settle(house: Deployment, month: str) -> list[str]:
     except IntegrityError as error:
         problems.append(str(error))
     except Exception as error:
-        if house.now - house.calendar.purges_at(month) <= LATE_AFTER:
+        if isinstance(error, (OSError, MemoryError)) and not _is_late(house, month):
             raise
         problems.append(f"the tables of {month} could not be made: {type(error).__name__}")
     return problems
@@ -141,6 +153,10 @@ def _intent(house: Deployment, month: str, problems: Sequence[str]) -> dict[str,
     counts = {kind.value: sum(1 for step in plan.steps if step.item.kind is kind) for kind in Kind}
     last = house.audit.last()
     file_system = custody.file_system(house.keys.folder)
+    try:
+        weakness = custody.weakness(house.keys.folder)
+    except OSError:  # no room for its probe; what the mount table says is known all the same
+        weakness = file_system.weakness
     return {
         "receipt": RECEIPT,
         "month": month,
@@ -162,7 +178,7 @@ def _intent(house: Deployment, month: str, problems: Sequence[str]) -> dict[str,
         },
         "expired_partitions": counts[Kind.TABLE.value],
         "method": f"keys overwritten in place twice, synced and removed on {file_system.kind}",
-        "weakness": file_system.weakness,
+        "weakness": weakness,
         "caveats": list(custody.CAVEATS),
         "tables": _published(house, month),
         "audit_head": last.digest if last else None,
@@ -199,21 +215,22 @@ def _remove_remnants(house: Deployment) -> None:
         atomic.remove(house.receipts.intent_path(month))  # killed between the two
 
 
-def _record_receipts(house: Deployment) -> None:
-    """Add the audit entry of every receipt that has none yet."""
+def _record_receipts(house: Deployment) -> list[str]:
+    """Add the audit entry of every receipt that has none yet; return their months."""
     recorded = {entry.detail["month"] for entry in house.audit.entries() if entry.kind == "purge"}
-    for month in house.receipts.months():
-        if month not in recorded:
-            receipt = house.receipts.read(month)
-            house.record(
-                "purge",
-                {
-                    "month": month,
-                    "verified": receipt["verified"],
-                    "late": receipt["late"],
-                    "receipt": house.receipts.digest(month),
-                },
-            )
+    months = [month for month in house.receipts.months() if month not in recorded]
+    for month in months:
+        receipt = house.receipts.read(month)
+        house.record(
+            "purge",
+            {
+                "month": month,
+                "verified": receipt["verified"],
+                "late": receipt["late"],
+                "receipt": house.receipts.digest(month),
+            },
+        )
+    return months
 
 
 def _inventory(house: Deployment) -> list[Item]:

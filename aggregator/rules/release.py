@@ -76,12 +76,13 @@ def _fold_group(
         return
     if residual in crowds and residual in group and residual not in taken:
         taken.append(residual)  # a leaf that bears the residual's own name
-    waiting = [cell for cell in ordered if cell not in set(taken)]
+    chosen = set(taken)
+    waiting = iter([cell for cell in ordered if cell not in chosen])
     members = frozenset[Key]().union(*(cells[cell] for cell in taken))
     crowd = measure(members)
-    while not passes(crowd, profile) and waiting:
-        taken.append(waiting.pop(0))
-        members |= cells[taken[-1]]
+    while not passes(crowd, profile) and (cell := next(waiting, None)) is not None:
+        taken.append(cell)
+        members |= cells[cell]
         crowd = measure(members)
     for cell in taken:
         del cells[cell], crowds[cell]

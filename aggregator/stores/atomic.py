@@ -32,6 +32,13 @@ def write(path: Path, chunks: bytes | Iterable[bytes], mode: int = 0o600) -> Non
     sync_folder(path.parent)
 
 
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of `data` at `offset`: a nearly full disk takes only a part at a time."""
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
+
+
 def make_folder(path: Path) -> None:
     """Make `path` and its missing parents, each durable in its own parent."""
     if path.is_dir():

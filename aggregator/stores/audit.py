@@ -91,7 +91,7 @@ class AuditLog:
         is_new = not self.path.exists()
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.pwrite(descriptor, line, self._cut_torn_line(descriptor))
+            atomic.write_at(descriptor, line, self._cut_torn_line(descriptor))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

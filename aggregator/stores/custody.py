@@ -119,7 +119,7 @@ def store(path: Path, block: bytes) -> None:
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, len(block))
-        os.pwrite(descriptor, block, 0)
+        atomic.write_at(descriptor, block, 0)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -136,7 +136,7 @@ def destroy(path: Path) -> None:
     try:
         length = max(os.fstat(descriptor).st_size, BLOCK_BYTES)
         for filling in (secrets.token_bytes(length), bytes(length)):
-            os.pwrite(descriptor, filling, 0)
+            atomic.write_at(descriptor, filling, 0)
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

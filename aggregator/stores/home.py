@@ -82,6 +82,8 @@ class Home:
         """
         if self.config_path.exists():
             raise RefusedError(f"there is a home already in {self.root}")
+        if any(any(self.folder(name).glob("*")) for name in ("keys", "raw", "audit")):
+            raise RefusedError(f"{self.root} holds a home's data but no config.toml; restore it")
         allowed = {*FOLDERS, self.lock_path.name, self.config_path.name + ".part"}
         found = {path.name for path in self.root.iterdir()} if self.root.exists() else set()
         # A killed run may have left its probe of the file system; the next run sweeps it.

@@ -67,7 +67,10 @@ class TableStore:
         model = TABLES[table]
         names = list(model.columns)[: model.dimensions]
         ordered = sorted(rows, key=lambda row: tuple(row[name] for name in names))
-        data = pa.Table.from_pylist([dict(row) for row in ordered], schema=arrow_schema(model))
+        try:
+            data = pa.Table.from_pylist([dict(row) for row in ordered], schema=arrow_schema(model))
+        except (OverflowError, pa.ArrowInvalid):
+            raise IntegrityError(f"the sums of {table} {period} are implausible") from None
         sink = pa.BufferOutputStream()
         pq.write_table(data, sink, compression="zstd", compression_level=3)
         path = self.path(table, period)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from .cli import Home, Result, number
+from .factory import NOW, Hostile
 from .forensics import Finder, plant, search
-from .hostile import NOW, Hostile, make_hostile
+from .hostile import make_hostile
 from .tricky import make_tricky
 from .variants import PACKINGS, join
 

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .hostile import MAX_BYTES, MAX_INTEGER, Factory, Record
+from .factory import MAX_BYTES, MAX_INTEGER, Factory, Record
 from .notations import marker
 from .variants import WRITERS, canonical
 

@@ -21,6 +21,9 @@ def quad(number: int, spelled: str) -> str:
 
 
 ADDRESSES = {
+    "mac in pairs, dots": "aa.bb.cc.dd.ee.ff",
+    "mac in pairs, underscores": "aa_bb_cc_dd_ee_ff",
+    "mac in fours, hyphens": "00e0-fc12-3456",
     "ipv4": IPV4,
     "ipv4 padded": "010.001.002.003",
     "ipv4 port": f"{IPV4}:443",
@@ -105,7 +108,7 @@ LEGITIMATE = (
     "Jürgen Müller", "田中太郎", "Мария", "محمد", "١٢٣٤٥", "Ğülşen", "naïve·café",
     "1.2.3", "11.4.0", "1.2", "v1.2.3-rc1", "2026-10-05", "20261005", "acct-20261005",
     "12345678_01", "user:alice", "realm:1234", "deadbeef", "cafebabe1234", "amy", "10amy", "sam7",
-    "us-nyc", "de-fra-01", "a-1-2-3-4-5", "50%", "100%25", "xx", "x0", "alex01", "index01",
+    "us-nyc", "de-fra-01", "a-1-2-3-4-5", "1234-5678-9012", "50%", "100%25", "xx", "x0", "alex01", "index01",
 )  # fmt: skip
 
 
