@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 from collections.abc import Iterator
 
-from aggregator.errors import RefusedError
+from aggregator.errors import IntegrityError, RefusedError
 from aggregator.model.clock import Clock
 from aggregator.model.days import instant
 from aggregator.pipeline.deployment import Deployment, Progress, quiet
@@ -94,7 +94,6 @@ def open_to_write(
 def _open(home: Home, now: dt.datetime, progress: Progress) -> Deployment:
     config, profile = home.load_config(), home.load_profile()
     audit = AuditLog(home.folder("audit"))
-    last = audit.last()
     return Deployment(
         home=home,
         config=config,
@@ -105,6 +104,21 @@ def _open(home: Home, now: dt.datetime, progress: Progress) -> Deployment:
         audit=audit,
         receipts=ReceiptStore(home.folder("audit")),
         now=now,
-        clock=last.clock if last else Clock(),
+        clock=_clock(home, audit, now),
         progress=progress,
     )
+
+
+def _clock(home: Home, audit: AuditLog, now: dt.datetime) -> Clock:
+    """Return what the audit log says of the clock; it is in doubt where the log says nothing.
+
+    A log that was damaged or lost stops no work, but a purge, until someone looks.
+    """
+    doubted = Clock(now, now, now)
+    try:
+        last = audit.last()
+    except IntegrityError:
+        return doubted
+    if last is not None:
+        return last.clock
+    return doubted if any(home.folder("tables").iterdir()) else Clock()

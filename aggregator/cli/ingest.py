@@ -60,7 +60,9 @@ def ingest_command(
     if outcome.unreadable:
         raise BadInputError(outcome.unreadable[-1])
     if strict and outcome.rejected:
-        raise BadInputError(f"{outcome.rejected:,} records were rejected; the others are in")
+        raise BadInputError(
+            f"{outcome.rejected:,} records were rejected; the good ones were accepted"
+        )
 
 
 def _nothing(said: Globals, inbox: os.PathLike[str]) -> None:

@@ -96,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _fail(f"the system refused: {error.strerror or type(error).__name__}", 1)
+        reason = error.strerror or type(error).__name__
+        return _fail(
+            f"the system refused: {reason}; nothing acknowledged is lost, mend it and run again", 1
+        )
     except Exception as error:  # noqa: BLE001 - the message may hold a value; only the place is told
         place = _place(error)
         return _fail(f"unexpected {type(error).__name__} at {place}; please report it", 1)

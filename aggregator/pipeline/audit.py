@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from aggregator.errors import IntegrityError
 from aggregator.model.tables import TABLES
-from aggregator.pipeline import month_end
 from aggregator.pipeline.deployment import Deployment
 from aggregator.rules import deletion
 from aggregator.rules.deletion import Item
@@ -65,6 +64,8 @@ def chain_problems(entries: Sequence[Entry], broken: str | None) -> Iterator[Pro
         yield Problem("chain", f"{broken}; entries after it prove nothing")
     elif not entries:
         yield Problem("chain", "the audit log is missing or empty; every home starts with an entry")
+    elif entries[0].kind != "init":
+        yield Problem("chain", "the audit log does not begin with its home's first entry")
 
 
 def receipt_problems(house: Deployment, entries: Sequence[Entry]) -> Iterator[Problem]:
@@ -98,7 +99,9 @@ def partition_problems(house: Deployment, entries: Sequence[Entry]) -> Iterator[
                 yield Problem("partitions", f"{table} of {period} is missing")
         elif house.tables.digest(table, period) != digest:
             yield Problem("partitions", f"{table} of {period} is not as it was closed")
-    open_months = {*house.segments.months(), *month_end.kept_months(house)}
+    open_months = {
+        *house.segments.months(), *house.keys.months(), *house.receipts.intents()
+    }  # fmt: skip
     for table in TABLES:
         for period in house.tables.periods(table):
             known = (table, period) in recorded or table == "rejections_daily"

@@ -177,7 +177,11 @@ def _space(home: Home, _place: Place) -> Found:
         yield State.OK, what, ""
     else:
         state = State.FAIL if free < NO_SPACE else State.WARN
-        yield state, what, "make room: a full disk stops ingest and closing, not the purge"
+        yield (
+            state,
+            what,
+            "make room: a full disk stops ingest and closing, and holds a purge up for a day",
+        )
 
 
 def _lock(home: Home, place: Place) -> Found:

@@ -41,8 +41,13 @@ def due_months(house: Deployment) -> list[str]:
 
 
 def kept_months(house: Deployment) -> list[str]:
-    """Return the months of which raw data, keys or an unfinished purge are here, oldest first."""
+    """Return the months that still owe a receipt, oldest first.
+
+    Those of which raw data, keys or an unfinished purge are here, and those that only their
+    closed days tell of: what was removed by other hands is told in their receipt.
+    """
     kept = {*house.keys.months(), *house.segments.months(), *house.receipts.intents()}
+    kept |= {day[:7] for day in house.tables.periods("closings_daily")}
     return sorted(kept - set(house.receipts.months()))
 
 
@@ -89,7 +94,7 @@ def purge(house: Deployment, month: str | None = None) -> list[dict[str, Any]]:
     _remove_remnants(house)
     for one in months:
         _purge_month(house, one)
-    return [house.receipts.read(one) for one in _record_receipts(house)]
+    return [house.receipts.read(one) for one in _record_receipts(house, months)]
 
 
 def _purge_month(house: Deployment, month: str) -> None:
@@ -151,7 +156,7 @@ def _changed_tables(house: Deployment, month: str) -> list[str]:
 def _intent(house: Deployment, month: str, problems: Sequence[str]) -> dict[str, Any]:
     plan = plan_purge(house, month)
     counts = {kind.value: sum(1 for step in plan.steps if step.item.kind is kind) for kind in Kind}
-    last = house.audit.last()
+    head = house.audit.head()
     file_system = custody.file_system(house.keys.folder)
     try:
         weakness = custody.weakness(house.keys.folder)
@@ -181,7 +186,7 @@ def _intent(house: Deployment, month: str, problems: Sequence[str]) -> dict[str,
         "weakness": weakness,
         "caveats": list(custody.CAVEATS),
         "tables": _published(house, month),
-        "audit_head": last.digest if last else None,
+        "audit_head": head.digest if head.number else None,
     }
 
 
@@ -215,9 +220,16 @@ def _remove_remnants(house: Deployment) -> None:
         atomic.remove(house.receipts.intent_path(month))  # killed between the two
 
 
-def _record_receipts(house: Deployment) -> list[str]:
-    """Add the audit entry of every receipt that has none yet; return their months."""
-    recorded = {entry.detail["month"] for entry in house.audit.entries() if entry.kind == "purge"}
+def _record_receipts(house: Deployment, purged: Sequence[str]) -> list[str]:
+    """Add the audit entry of every receipt that has none yet; return their months.
+
+    Where the log is broken, only the months just `purged` are known to have none.
+    """
+    try:
+        entries = [entry for entry in house.audit.entries() if entry.kind == "purge"]
+        recorded = {entry.detail["month"] for entry in entries}
+    except IntegrityError:
+        recorded = set(house.receipts.months()) - set(purged)
     months = [month for month in house.receipts.months() if month not in recorded]
     for month in months:
         receipt = house.receipts.read(month)

@@ -8,12 +8,21 @@ smallest cell until it passes; if nothing is left to take in, nothing is publish
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from aggregator.model.profile import Profile
 
-Key = TypeVar("Key", bound=Hashable)
+
+class _Named(Protocol):
+    """What names a cell: hashable, and in an order that breaks ties."""
+
+    def __hash__(self) -> int: ...
+
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+Key = TypeVar("Key", bound=_Named)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,8 +62,8 @@ def fold(
     for parent in parents:
         groups: dict[Key, list[Key]] = {}
         for cell, members in cells.items():
-            groups.setdefault(parent(min(members, key=repr)), []).append(cell)
-        for residual, group in sorted(groups.items(), key=lambda item: repr(item[0])):
+            groups.setdefault(parent(min(members)), []).append(cell)
+        for residual, group in sorted(groups.items(), key=lambda item: item[0]):
             _fold_group(residual, group, cells, crowds, measure, profile)
     if any(not passes(crowd, profile) for crowd in crowds.values()):
         return None
@@ -70,7 +79,7 @@ def _fold_group(
     profile: Profile,
 ) -> None:
     """Fold the failing cells of one group into `residual`, in place."""
-    ordered = sorted(group, key=lambda cell: (crowds[cell].users, repr(cell)))
+    ordered = sorted(group, key=lambda cell: (crowds[cell].users, cell))
     taken = [cell for cell in ordered if not passes(crowds[cell], profile)]
     if not taken:
         return

@@ -37,6 +37,14 @@ class Entry:
     clock: Clock
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Head:
+    """Where the log ends: the number and the SHA-256 of its last line, 0 and GENESIS if empty."""
+
+    number: int
+    digest: str
+
+
 class AuditLog:
     """The hash-chained log of one home."""
 
@@ -60,22 +68,42 @@ class AuditLog:
                 yield entry
 
     def last(self) -> Entry | None:
-        """Return the last whole entry, reading only the end of the log."""
+        """Return the last whole entry; IntegrityError if it does not read as one."""
+        line = self._last_line()
+        return _parse(line, None) if line else None
+
+    def head(self) -> Head:
+        """Return the number and the digest of the last whole line, be it an entry or damaged.
+
+        What is written after a damaged line names it too, so that the damage stays in its place
+        and the log goes on.
+        """
+        line = self._last_line()
+        if not line:
+            return Head(0, GENESIS)
+        try:
+            return Head(_parse(line, None).number, _digest(line))
+        except IntegrityError:
+            with self.path.open("rb") as file:
+                return Head(sum(1 for one in file if one.endswith(b"\n")), _digest(line))
+
+    def _last_line(self) -> bytes:
+        """Return the last whole line, reading only the end of the log; b"" if there is none."""
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - _TAIL_BYTES))
                 tail = file.read()
         except FileNotFoundError:
-            return None
+            return b""
         lines = tail[: tail.rfind(b"\n") + 1].splitlines(keepends=True)
-        return _parse(lines[-1], None) if lines else None
+        return lines[-1] if lines else b""
 
     def append(self, at: dt.datetime, clock: Clock, kind: str, detail: Mapping[str, Any]) -> Entry:
         """Add an entry at the instant `at`, durably, and return it."""
-        last = self.last()
+        head = self.head()
         fields: dict[str, Any] = {
-            "n": last.number + 1 if last else 1,
+            "n": head.number + 1,
             "at": instant(at),
             "kind": kind,
             "detail": detail,
@@ -85,7 +113,7 @@ class AuditLog:
                 "doubt_since": instant(clock.doubt_since),
                 "before_jump": instant(clock.before_jump),
             }
-        fields["previous"] = last.digest if last else GENESIS
+        fields["previous"] = head.digest
         line = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
         atomic.make_folder(self.path.parent)
         is_new = not self.path.exists()
@@ -110,6 +138,10 @@ class AuditLog:
         return end
 
 
+def _digest(line: bytes) -> str:
+    return hashlib.sha256(line.rstrip(b"\n")).hexdigest()
+
+
 def _parse(line: bytes, number: int | None) -> Entry:
     try:
         fields = json.loads(line)
@@ -125,7 +157,7 @@ def _parse(line: bytes, number: int | None) -> Entry:
             fields["kind"],
             fields["detail"],
             fields["previous"],
-            hashlib.sha256(line.rstrip(b"\n")).hexdigest(),
+            _digest(line),
             clock,
         )
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -17,6 +17,7 @@ FOLDERS: Final = ("policy", "keys", "inbox", "raw", "tables", "outbox", "audit")
 OWN_FOLDERS: Final = tuple(name for name in FOLDERS if name != "inbox")
 _SECONDS_A_DAY: Final = 86_400
 
+_KNOWN: Final = {"limits": {"link_rate_gbits"}, "keys": {"accept_weak_destruction"}}
 _CONFIG: Final = """\
 # Settings of this deployment; what is kept, and for how long, is in policy/profile.toml.
 format = {format}
@@ -116,6 +117,8 @@ class Home:
         except (FileNotFoundError, NotADirectoryError):
             if path != self.config_path:
                 raise ConfigError(f"there is no settings file {path}") from None
+            if self.profile_path.exists():
+                raise ConfigError(f"{path} is missing; restore it") from None
             raise ConfigError(
                 f"{self.root} is no home; make one with: aggregator init --home {self.root}"
             ) from None
@@ -123,6 +126,12 @@ class Home:
             raise ConfigError(f"{path} is not TOML: {error}") from None
         if data.get("format") != FORMAT:
             raise ConfigError(f"{path} has a format that this version does not know")
+        known = {"": {"format", "rehearsal", "limits", "keys"}, **_KNOWN}
+        for section, names in known.items():
+            table = data.get(section, {}) if section else data
+            unknown = sorted(set(table) - names) if isinstance(table, dict) else []
+            if unknown:
+                raise ConfigError(f"{path} has an unknown setting: {unknown[0]!r}")
         return data
 
     def load_profile(self) -> Profile:

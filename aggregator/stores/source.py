@@ -16,6 +16,7 @@ from aggregator.errors import BadInputError
 from aggregator.model.records import MAX_LINE_BYTES
 
 CHUNK_BYTES: Final = 8 << 20
+_READ_BYTES: Final = 1 << 16
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 
@@ -54,12 +55,26 @@ def _decompressed(file: BinaryIO) -> Any:
 
 
 def _blocks(stream: Any, file: BinaryIO, progress: Progress | None) -> Iterator[bytes]:
+    """Yield what `stream` holds in blocks; where it breaks off, what came before and then why."""
     seen = 0
-    while block := stream.read(CHUNK_BYTES):
-        yield block
+    broken: Exception | None = None
+    while broken is None:
+        parts, size = [], 0
+        try:
+            # In small reads: one that meets the damage loses only itself.
+            while size < CHUNK_BYTES and (part := stream.read1(min(_READ_BYTES, CHUNK_BYTES))):
+                parts.append(part)
+                size += len(part)
+        except (EOFError, zlib.error, OSError) as error:
+            broken = error
+        if not parts:
+            break
+        yield b"".join(parts)
         if progress is not None and file.seekable():
             progress(file.tell() - seen)
             seen = file.tell()
+    if broken is not None:
+        raise broken
 
 
 def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -199,7 +199,7 @@ def test_strict_accepts_the_good_and_ends_with_4(call: Call, home: TinyHome, rec
     words = ("--home", home.root, "--now", ALL_IN, "ingest", records, "--strict")
     code, out, err = call(*words, "--confirm-clock")
     assert code == 4
-    assert only_line(err) == "error: 1 records were rejected; the others are in\n"
+    assert only_line(err) == "error: 1 records were rejected; the good ones were accepted\n"
     assert out.startswith("accepted 20, rejected 1\n")
     assert "planted" not in out + err
     records.write_text(usage() + "\n")
@@ -305,7 +305,8 @@ def test_a_refusing_system_is_told_without_a_path(
 
     monkeypatch.setattr(close, "close_due_days", full)
     code, _, err = call("--home", home.root, "rollup", "--now", START)
-    assert (code, only_line(err)) == (1, "error: the system refused: No space left on device\n")
+    assert code == 1
+    assert only_line(err).startswith("error: the system refused: No space left on device; nothing")
 
 
 def test_an_interrupted_run_ends_with_130_and_leaves_no_lock(call: Call, home: TinyHome) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import ALL_CLOSED, ALL_IN, ALL_PURGED, START, TinyHome, crowd, month
 
-from aggregator.errors import AggregatorError, IntegrityError, RefusedError
+from aggregator.errors import AggregatorError, RefusedError
 from aggregator.model.profile import DEFAULT_PROFILE
 from aggregator.pipeline import month_end, monthly
 from aggregator.stores import atomic, custody
@@ -227,10 +227,42 @@ def test_a_month_that_does_not_verify_is_destroyed_all_the_same(
 def test_a_broken_audit_log_does_not_keep_the_counters(home: TinyHome) -> None:
     path = home.root / "audit" / "log.ndjson"
     path.write_bytes(path.read_bytes().replace(b'"accepted"', b'"acceptet"', 1))
-    with pytest.raises(IntegrityError, match="audit log is broken"):
-        home.purge(DUE)
+    (receipt,) = home.purge(DUE)
     assert gone(home)
-    assert not home.read(DUE).receipts.read("2026-10")["verified"]
+    assert not receipt["verified"]
+    assert any("audit log is broken" in problem for problem in receipt["problems"])
+
+
+def test_a_damaged_last_entry_waits_for_someone_to_look(home: TinyHome) -> None:
+    """Junk at the log's end puts the clock in doubt; confirmed, the purge destroys and says so."""
+    path = home.root / "audit" / "log.ndjson"
+    path.write_bytes(path.read_bytes() + b"junk\n")
+    with pytest.raises(RefusedError, match="--confirm-clock"):
+        home.purge(DUE, confirm=False)
+    (receipt,) = home.purge(DUE)
+    assert gone(home)
+    assert not receipt["verified"]
+    assert path.read_bytes().count(b"junk\n") == 1
+
+
+def test_a_full_disk_keeps_the_receipt_waiting_not_the_counters(
+    home: TinyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CV-5: a day past the deadline the keys go first, since destroying needs no space."""
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            type(home.read(DUE).receipts),
+            "write_intent",
+            lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+        )
+        with pytest.raises(OSError, match="No space"):
+            home.purge("2026-11-03T12:00:00Z")
+        assert home.read(DUE).keys.months() == ["2026-10"]
+        with pytest.raises(OSError, match="No space"):
+            home.purge("2026-11-04T06:00:00Z")
+        assert gone(home)
+    (receipt,) = home.purge("2026-11-04T07:00:00Z")
+    assert not receipt["verified"]
 
 
 def test_what_may_pass_is_tried_again_for_a_day_and_no_longer(
