@@ -27,13 +27,13 @@ _DUCKDB_INGEST = """
 import sys, duckdb
 con = duckdb.connect()
 con.sql("SET enable_progress_bar = false")
-con.sql(f\"\"\"
+con.sql(\"\"\"
 CREATE TABLE good AS
 SELECT json_extract_string(json, '$.day') AS day, json_extract_string(json, '$.user') AS user,
        json_extract_string(json, '$.location') AS location,
        json_extract_string(json, '$.epoch') AS epoch,
        CAST(json_extract_string(json, '$.bytes') AS BIGINT) AS bytes
-FROM read_ndjson_objects('{sys.argv[1]}')
+FROM read_ndjson_objects('SOURCE')
 WHERE list_sort(json_keys(json)) = ['bytes', 'day', 'epoch', 'location', 'record', 'user']
   AND json_type(json, '$.bytes') = 'UBIGINT' AND json_type(json, '$.user') = 'VARCHAR'
   AND json_type(json, '$.day') = 'VARCHAR' AND json_type(json, '$.location') = 'VARCHAR'
@@ -41,7 +41,8 @@ WHERE list_sort(json_keys(json)) = ['bytes', 'day', 'epoch', 'location', 'record
   AND regexp_full_match(json_extract_string(json, '$.location'), '[a-z][a-z0-9-]{1,31}')
   AND regexp_full_match(json_extract_string(json, '$.day'), '[0-9]{4}-[0-9]{2}-[0-9]{2}')
   AND NOT regexp_matches(json_extract_string(json, '$.user'), '[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+|:')
-\"\"\")
+\"\"\".replace("SOURCE", sys.argv[1]))
+assert con.sql("SELECT COUNT(*) FROM good").fetchall()[0][0] == int(sys.argv[3])
 con.sql(f"COPY good TO '{sys.argv[2]}' (FORMAT parquet, COMPRESSION zstd)")
 """
 
@@ -109,7 +110,9 @@ def main() -> None:
         measure("aggregator ingest", [*ours, "2026-10-31T00:30:00Z", "ingest", str(source)])
         parquet = str(Path(folder, "peer.parquet"))
         peer = [sys.executable, "-c"]
-        measure("DuckDB SQL, strict ingest", [*peer, _DUCKDB_INGEST, str(source), parquet])
+        measure(
+            "DuckDB SQL, strict ingest", [*peer, _DUCKDB_INGEST, str(source), parquet, str(records)]
+        )
         measure("aggregator rollup, 30 days", [*ours, "2026-11-02T00:20:00Z", "rollup"])
         measure("DuckDB SQL, roll-up, 30 days", [*peer, _DUCKDB_ROLLUP, parquet])
         measure("aggregator purge, verified", [*ours, "2026-11-03T00:40:00Z", "purge"])
