@@ -70,7 +70,8 @@ def _nothing(said: Globals, inbox: os.PathLike[str]) -> None:
     if waiting:
         raise BadInputError(f"the inbox holds {waiting} files; this version takes named files only")
     if said.json:
-        show.as_json({"accepted": 0, "rejected": 0, "reasons": {}, "files": 0})
+        nothing = {"accepted": 0, "rejected": 0, "reasons": {}, "files": 0, "unreadable": 0}
+        show.as_json({**nothing, "days": []})
     else:
         show.words(said, "the inbox is empty; name files to take in")
 

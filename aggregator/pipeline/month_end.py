@@ -137,7 +137,7 @@ def _settle(house: Deployment, month: str) -> list[str]:
         problems += _changed_tables(house, month)
     except IntegrityError as error:
         problems.append(str(error))
-    except Exception as error:
+    except Exception as error:  # told by its kind, never by its words, which may hold a value
         if isinstance(error, (OSError, MemoryError)) and not _is_late(house, month):
             raise
         problems.append(f"the tables of {month} could not be made: {type(error).__name__}")

@@ -62,13 +62,15 @@ class Home:
             *clock,
         ]
 
-    def start(self, *words: str | Path, now: str | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, *words: str | Path, now: str | None = None, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own, so that all of it can be killed."""
         return subprocess.Popen(
             self.command(*words, now=now),
             cwd=ROOT,
             env=environment(),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
