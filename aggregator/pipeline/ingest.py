@@ -168,9 +168,8 @@ class _Run:
         """Return the rejections with only such locations as an accepted record named too."""
         known: Counter[Rejection] = Counter()
         for rejection, count in self.rejections.items():
-            if rejection.location not in self.locations:
-                rejection = dataclasses.replace(rejection, location=UNKNOWN)  # noqa: PLW2901
-            known[rejection] += count
+            location = rejection.location if rejection.location in self.locations else UNKNOWN
+            known[dataclasses.replace(rejection, location=location)] += count
         return known
 
 

@@ -34,7 +34,7 @@ def read_columns(
         with duckdb.connect(":memory:") as connection:
             _close_in(connection, str(real.folder))
             found = connection.sql(
-                f"SELECT {names} FROM read_parquet($paths, hive_partitioning = false)",  # noqa: S608
+                f"SELECT {names} FROM read_parquet($paths, hive_partitioning = false)",  # noqa: S608 - ours
                 params={"paths": paths},
             )
             return found.to_arrow_table().cast(schema)
