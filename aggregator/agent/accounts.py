@@ -51,8 +51,19 @@ def name_accounts(capture: Capture, accounts: AccountMap) -> Capture:
         if isinstance(account, Drop):
             dropped[account] += 1
         readings.append(_named(reading, None if isinstance(account, Drop) else account))
-    return dataclasses.replace(capture, readings=tuple(readings), dropped=dropped)
+    connections = tuple(
+        dataclasses.replace(connection, account=_account(accounts, connection.name))
+        for connection in capture.connections
+    )
+    return dataclasses.replace(
+        capture, readings=tuple(readings), dropped=dropped, connections=connections
+    )
 
 
 def _named(reading: Reading, account: str | None) -> Reading:
     return dataclasses.replace(reading, account=account)
+
+
+def _account(accounts: AccountMap, name: str | None) -> str | None:
+    found = None if name is None else accounts.get(name)
+    return None if isinstance(found, Drop) else found

@@ -228,7 +228,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    read.add_argument("--source", required=True, choices=sorted(SOURCES), help="the daemon")
+    read.add_argument(
+        "--source",
+        required=True,
+        choices=sorted(SOURCES),
+        help="the daemon",
+    )
     read.add_argument(
         "--accounts",
         metavar="MAP.csv",

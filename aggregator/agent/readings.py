@@ -1,16 +1,19 @@
 """What a collector hands over: readings without addresses or times, and counts of what it dropped.
 
-A reading is local to the VPN server. Only running totals (`aggregator.agent.totals`) are sent.
+Readings and connections are local to the VPN server. Only what `aggregator.agent.totals` and
+`aggregator.agent.connections` make of them is sent.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import enum
 import re
-from collections.abc import Hashable, Mapping
-from typing import Final
+from collections.abc import Callable, Hashable, Mapping
+from typing import Final, Protocol
 
+from aggregator.errors import BadInputError
 from aggregator.model import text
 from aggregator.model.records import MAX_INTEGER, MAX_USER_CHARACTERS
 
@@ -46,16 +49,77 @@ class Reading:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a connection comes from: all that is left of its address (promise CS-1)."""
+
+    country: str = "ZZ"
+    asn: int = 0
+
+
+UNKNOWN_ORIGIN: Final = Origin()
+
+Locate = Callable[[str], Origin]
+"""From the text of an address, with or without its port, to its origin; keeps nothing of it."""
+
+
+def nowhere(_address: str) -> Origin:
+    """Return the unknown origin: what is known of addresses without a database."""
+    return UNKNOWN_ORIGIN
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Connection:
+    """One attempt to connect, or a connection, as the daemon shows it at the moment of a capture.
+
+    `key` is opaque and local, and the same in every capture that shows this connection. `name` and
+    `account` are those of a reading; both may be None while the user is not known. `established`
+    says whether the attempt succeeded; what is not (yet) established was an attempt.
+    """
+
+    key: Hashable = dataclasses.field(repr=False)
+    name: str | None = dataclasses.field(repr=False)
+    account: str | None = dataclasses.field(repr=False)
+    origin: Origin
+    established: bool
+    app: str | None = None
+    version: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Capture:
     """All counters of one source at one moment, in no particular order.
 
-    `keyed_by` says what `Reading.counter` is made of. Captures that differ in it cannot be
-    compared: the same counter would look like a new one, and its history would be charged again.
+    `connections` are those shown at that moment, for the connection flags; a source that cannot
+    tell them has none. `keyed_by` says what `Reading.counter` is made of. Captures that differ in
+    it cannot be compared: the same counter would look like a new one, and its history would be
+    charged again.
     """
 
     readings: tuple[Reading, ...]
     dropped: Mapping[Drop, int]
     keyed_by: str
+    connections: tuple[Connection, ...] = ()
+
+
+class SilentSourceError(BadInputError):
+    """The source is there but says nothing new: a file left behind, a device that fell silent.
+
+    It is told apart from one that could not be read, and never taken for zero.
+    """
+
+
+class Reader(Protocol):
+    """Reads one source of a running daemon, again and again."""
+
+    def read(self, now: dt.datetime) -> Capture:
+        """Return what the source shows at the instant `now`.
+
+        BadInputError if it could not be read, SilentSourceError if what it shows is old; their
+        text holds no user, no address and nothing of what was read.
+        """
+
+    def close(self) -> None:
+        """Let go of sockets, threads and processes; may be called twice."""
 
 
 def account_drop(account: str) -> Drop | None:

@@ -5,32 +5,56 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, Protocol
 
 from aggregator.agent.collectors import openvpn, wireguard
-from aggregator.agent.readings import Capture
+from aggregator.agent.readings import Capture, Locate, Reader, nowhere
 from aggregator.agent.resets import ResetRule, from_zero
+
+
+class Parse(Protocol):
+    """Turns captured text into a capture, or raises BadInputError."""
+
+    def __call__(self, text: str, locate: Locate = nowhere, /) -> Capture:
+        """Return what `text` says; an address in it is seen by `locate` and by nothing else."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Source:
     """How one daemon is read and how its counters behave.
 
-    `parse` turns captured text into a capture, or raises BadInputError. `reset` says what a
-    smaller number means. `counters_return`: a counter that vanished may come back under its key,
-    so its last value must be remembered. `names_accounts`: the daemon's own names are accounts;
-    otherwise the operator's map is needed before anything can be sent.
+    `parse` is for captures given as text. `reset` says what a smaller
+    number means. `counters_return`: a counter that vanished may come back under its key, so its
+    last value must be remembered. `names_accounts`: the daemon's own names are accounts; otherwise
+    the operator's map is needed before anything can be sent. `settings` is the frozen dataclass of
+    the source's own settings in the agent's configuration, and `connect` opens a reader with them.
     """
 
-    parse: Callable[[str], Capture]
+    parse: Parse
     reset: ResetRule
     counters_return: bool
     names_accounts: bool
+    settings: type[Any]
+    connect: Callable[[Any, Locate], Reader]
 
 
 SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
     {
-        "wireguard": Source(wireguard.parse, from_zero, counters_return=True, names_accounts=False),
-        "openvpn": Source(openvpn.parse, from_zero, counters_return=False, names_accounts=True),
+        "wireguard": Source(
+            wireguard.parse,
+            from_zero,
+            counters_return=True,
+            names_accounts=False,
+            settings=wireguard.Settings,
+            connect=wireguard.connect,
+        ),
+        "openvpn": Source(
+            openvpn.parse,
+            from_zero,
+            counters_return=False,
+            names_accounts=True,
+            settings=openvpn.Settings,
+            connect=openvpn.connect,
+        ),
     }
 )

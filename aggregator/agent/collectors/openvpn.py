@@ -10,12 +10,22 @@ The account is the common name; a server that checks passwords instead of certif
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
-from aggregator.agent.readings import Capture, Drop, Reading, account_drop, byte_count
+from aggregator.agent.readings import (
+    Capture,
+    Drop,
+    Locate,
+    Reading,
+    account_drop,
+    byte_count,
+    nowhere,
+)
 from aggregator.errors import BadInputError
 
 # What else stands in a management session: notifications, and echoed commands.
@@ -36,6 +46,13 @@ _NUMBERS: Final = frozenset({_RECEIVED, _SENT, _SINCE_SECONDS, _CLIENT_ID})
 
 # More commas than this in one row are no name, and are not worth trying.
 _MAX_COMMAS: Final = 64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """The status file that one server writes."""
+
+    status: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -66,7 +83,7 @@ class _Layout:
         return ", ".join(name for name in (_NAME, _CLIENT_ID, since) if name in self.columns)
 
 
-def parse(text: str) -> Capture:
+def parse(text: str, _locate: Locate = nowhere, /) -> Capture:
     """Return the sessions of one server; a status without clients has no readings.
 
     BadInputError for text that is empty, no status, more than one, or without its END.
@@ -189,3 +206,27 @@ def _joined(layout: _Layout, fields: Sequence[str], extra: dict[str, int]) -> di
     if not all(_DECIMAL.fullmatch(values[column]) for column in _NUMBERS & values.keys()):
         return None
     return values
+
+
+class OpenVPNReader:
+    """Reads the status file of one server."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the file that `settings` names."""
+        self._settings = settings
+
+    def read(self, _now: dt.datetime) -> Capture:
+        """Return the sessions of the server; BadInputError if the file cannot be read."""
+        try:
+            content = Path(self._settings.status).read_bytes()
+        except OSError as error:
+            raise BadInputError(f"cannot be read: {error.strerror}") from None
+        return parse(content.decode("utf-8", errors="surrogateescape"))
+
+    def close(self) -> None:
+        """Nothing is held between two reads."""
+
+
+def connect(settings: Settings, _locate: Locate) -> OpenVPNReader:
+    """Return a reader of one server's status file."""
+    return OpenVPNReader(settings)
