@@ -12,8 +12,10 @@ from aggregator.model.days import instant
 from aggregator.pipeline.deployment import Deployment, Progress, quiet
 from aggregator.rules.clock import observe
 from aggregator.stores import atomic, custody, lock
+from aggregator.stores.agents import AgentStore
 from aggregator.stores.audit import AuditLog
 from aggregator.stores.home import OWN_FOLDERS, Home
+from aggregator.stores.inbox import Inbox
 from aggregator.stores.keys import KeyStore
 from aggregator.stores.receipts import ReceiptStore
 from aggregator.stores.segments import SegmentStore
@@ -98,6 +100,8 @@ def _open(home: Home, now: dt.datetime, progress: Progress) -> Deployment:
         home=home,
         config=config,
         profile=profile,
+        agents=AgentStore(home.folder("agents")),
+        inbox=Inbox(home.folder("inbox")),
         keys=KeyStore(home.folder("keys")),
         segments=SegmentStore(home.folder("raw"), profile.digest),
         tables=TableStore(home.folder("tables")),

@@ -12,8 +12,10 @@ from aggregator.model.clock import Clock
 from aggregator.model.profile import Profile
 from aggregator.rules.calendar import Calendar, DayGate
 from aggregator.stores import custody
+from aggregator.stores.agents import AgentStore
 from aggregator.stores.audit import AuditLog
 from aggregator.stores.home import Config, Home
+from aggregator.stores.inbox import Inbox
 from aggregator.stores.keys import KeyStore, MonthKeys
 from aggregator.stores.receipts import ReceiptStore
 from aggregator.stores.segments import SegmentStore
@@ -34,6 +36,8 @@ class Deployment:
     home: Home
     config: Config
     profile: Profile
+    agents: AgentStore
+    inbox: Inbox
     keys: KeyStore
     segments: SegmentStore
     tables: TableStore

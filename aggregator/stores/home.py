@@ -12,7 +12,7 @@ from aggregator.model.profile import DEFAULT_PROFILE, Profile, parse_profile
 from aggregator.stores import atomic, custody
 
 FORMAT: Final = 1
-FOLDERS: Final = ("policy", "keys", "inbox", "raw", "tables", "outbox", "audit")
+FOLDERS: Final = ("policy", "agents", "keys", "inbox", "raw", "tables", "outbox", "audit")
 # Those that only this software writes to; others drop files into the inbox.
 OWN_FOLDERS: Final = tuple(name for name in FOLDERS if name != "inbox")
 _SECONDS_A_DAY: Final = 86_400

@@ -1,0 +1,52 @@
+"""The inbox: sealed batches that were not yet taken in, from the door or dropped as files.
+
+A batch is a file `*.batch`, in any folder below. The door names it by the content that its header
+names, so that a replay finds itself. Who drops files moves them into place whole, as rsync does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from aggregator.stores import atomic
+
+SUFFIX: Final = ".batch"
+
+
+class Inbox:
+    """The batches that wait in a home's inbox."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look after the batches in `folder`."""
+        self.folder = folder
+
+    def add(self, name: str, content: bytes) -> bool:
+        """Keep a batch durably under `name`; return whether it was not there already."""
+        path = self.folder / f"{name}{SUFFIX}"
+        if path.exists():
+            return False
+        atomic.write(path, content)
+        return True
+
+    def paths(self) -> list[Path]:
+        """Return every batch that waits, by name: which came first does not matter."""
+        return sorted(path for path in self.folder.rglob("*" + SUFFIX) if path.is_file())
+
+    def others(self) -> int:
+        """Return how many files lie in the inbox that are no batches."""
+        kept = (SUFFIX, atomic.TEMPORARY_SUFFIX)
+        return sum(
+            path.is_file() and not path.name.endswith(kept) for path in self.folder.rglob("*")
+        )
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Remove batches, durably."""
+        folders = set()
+        for path in paths:
+            path.unlink(missing_ok=True)
+            folders.add(path.parent)
+        for folder in sorted(folders):
+            if folder.is_dir():
+                atomic.sync_folder(folder)
