@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,11 +14,15 @@ from aggregator.cli.options import Globals, command, confirm_clock_option
 from aggregator.cli.progress import byte_bar
 from aggregator.errors import BadInputError
 
+if TYPE_CHECKING:
+    from aggregator.pipeline.ingest import Ingested
+
 _EPILOG = """\b
 Examples:
   aggregator ingest counters.ndjson flags.ndjson.gz
   zstdcat *.zst | aggregator ingest -
   aggregator ingest --strict --json counters.ndjson
+  aggregator ingest
 """
 
 
@@ -29,51 +35,69 @@ def ingest_command(
 ) -> None:
     """Take in records: NDJSON files (plain, gzip or zstd), "-" for standard input.
 
+    Without files, the sealed batches that agents left in the inbox.
+
     Good records are accepted, bad ones counted by reason; the same file twice changes nothing.
     """
+    from aggregator.pipeline.drain import drain_inbox
     from aggregator.pipeline.ingest import ingest
 
     with said.write(confirm_clock=confirm_clock) as house:
-        if not files:
-            _nothing(said, house.home.folder("inbox"))
-            return
-        with byte_bar(said, "reading", _total_size(files)) as progress:
-            outcome = ingest(house, files, progress)
-    if said.json:
-        show.as_json(
-            {
-                "accepted": outcome.accepted,
-                "rejected": outcome.rejected,
-                "reasons": outcome.reasons,
-                "files": outcome.files,
-                "unreadable": len(outcome.unreadable),
-                "days": list(outcome.days),
-            }
-        )
-    else:
-        print(f"accepted {outcome.accepted:,}, rejected {outcome.rejected:,}")
-        if outcome.reasons:
-            rows = [(reason, f"{count:,}") for reason, count in outcome.reasons.items()]
-            show.table(("reason", "records"), rows, numbers=("records",))
+        if files:
+            with byte_bar(said, "reading", _total_size(files)) as progress:
+                outcome = ingest(house, files, progress)
+        else:
+            outcome = drain_inbox(house)
+        strangers = 0 if files else house.inbox.others()
+    if not strangers or outcome.batches or said.json:
+        _tell(said, outcome)
     for line in outcome.unreadable[:-1]:
         print(f"error: {line}", file=sys.stderr)
     if outcome.unreadable:
         raise BadInputError(outcome.unreadable[-1])
+    if outcome.refused:
+        refused = show.counted(sum(outcome.refused.values()), "batch", "batches")
+        raise BadInputError(
+            f"{refused} refused and removed: {_words(outcome.refused)}; see: aggregator agent list"
+        )
+    if strangers:
+        lying = show.counted(strangers, "file that is no batch", "files that are no batches")
+        raise BadInputError(f"the inbox holds {lying}; name plain files on the command line")
     if strict and outcome.rejected:
         raise BadInputError(
             f"{outcome.rejected:,} records were rejected; the good ones were accepted"
         )
 
 
-def _nothing(said: Globals, inbox: os.PathLike[str]) -> None:
-    waiting = len(os.listdir(inbox))
-    if waiting:
-        raise BadInputError(f"the inbox holds {waiting} files; this version takes named files only")
+def _tell(said: Globals, outcome: Ingested) -> None:
     if said.json:
-        nothing = {"accepted": 0, "rejected": 0, "reasons": {}, "files": 0, "unreadable": 0}
-        show.as_json({**nothing, "days": []})
-    else:
-        show.words(said, "the inbox is empty; name files to take in")
+        show.as_json(
+            {
+                "accepted": outcome.accepted,
+                "rejected": outcome.rejected,
+                "reasons": dict(outcome.reasons),
+                "files": outcome.files,
+                "unreadable": len(outcome.unreadable),
+                "batches": outcome.batches,
+                "refused": dict(outcome.refused),
+                "waiting": dict(outcome.waiting),
+                "days": list(outcome.days),
+            }
+        )
+        return
+    if outcome.waiting:
+        show.words(said, f"batches that wait in the inbox: {_words(outcome.waiting)}")
+    if not (outcome.files or outcome.batches or outcome.refused):
+        show.words(said, "the inbox holds nothing to take in")
+        return
+    print(f"accepted {outcome.accepted:,}, rejected {outcome.rejected:,}")
+    if outcome.reasons:
+        rows = [(reason, f"{count:,}") for reason, count in outcome.reasons.items()]
+        show.table(("reason", "records"), rows, numbers=("records",))
+
+
+def _words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
 
 
 def _total_size(files: tuple[str, ...]) -> int:

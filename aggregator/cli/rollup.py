@@ -22,10 +22,13 @@ Examples:
 def rollup_command(said: Globals, through: str | None, confirm_clock: bool) -> None:
     """Close every day that is due and write its tables; catches up, changes nothing twice."""
     from aggregator.pipeline.close import close_due_days
+    from aggregator.pipeline.drain import drain_inbox
 
     if through is not None and parse_day(through) is None:
         raise UsageError("--through takes a day such as 2026-10-15")
     with said.write(confirm_clock=confirm_clock) as house:
+        # What waits is older than this run, so it belongs to the days before they are closed.
+        drain_inbox(house)
         closed = close_due_days(house, through)
     if said.json:
         rows = [{"day": day, "state": "closed"} for day in closed.days]

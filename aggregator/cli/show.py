@@ -24,9 +24,9 @@ def as_json(fields: Mapping[str, Any]) -> None:
     print(json.dumps({"schema_version": SCHEMA_VERSION, **fields}, ensure_ascii=False, indent=2))
 
 
-def counted(number: int, what: str) -> str:
-    """Return a number with its noun, such as "1 day" or "30 days"."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+def counted(number: int, what: str, many: str | None = None) -> str:
+    """Return a number with its noun, such as "1 day", "30 days" or "2 batches"."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {many or what + 's'}"
 
 
 def size(count: int | None) -> str:

@@ -1,59 +1,38 @@
-"""Ingest: read files, check every line, and seal what is accepted into its day.
-
-Accounts leave in `_add_usage`, right after the check and before anything is written. A killed
-run is simply run again: rows merge by maximum, and rejections are counted once, at the end.
-"""
+"""Ingest: read the files that the operator names, and take in their records."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Final
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from collections.abc import Callable, Mapping, Sequence
 
 from aggregator.errors import BadInputError
-from aggregator.model.records import Rejection
-from aggregator.model.tables import UNKNOWN
-from aggregator.pipeline import raw
 from aggregator.pipeline.deployment import Deployment
-from aggregator.pipeline.pseudonyms import pseudonyms
-from aggregator.rules.shapes import Checked, Shape, check_chunk
-from aggregator.rules.validate import Gate
+from aggregator.pipeline.intake import Intake
 from aggregator.stores import source
-from aggregator.stores.keys import MonthKeys
-from aggregator.stores.segments import RAW_FLAGS, RAW_USAGE
-
-# Rows held in memory before they are sealed: about 30 bytes each.
-BUFFERED_ROWS: Final = 2_000_000
-# Kinds of rejection that are told apart before those of unknown locations are put together.
-MANY_REJECTIONS: Final = 100_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ingested:
-    """What a run came to; `unreadable` has one line for every file that was not read whole."""
+    """What a run came to: how many records were rejected for which reason, most first.
+
+    `unreadable` has one line for every file that was not read whole. Of batches, `refused` says
+    why some were removed, `waiting` why others stay in the inbox.
+    """
 
     files: int
     accepted: int
-    rejections: Counter[Rejection]
+    reasons: Mapping[str, int]
     days: tuple[str, ...]
-    unreadable: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+    batches: int = 0
+    refused: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    waiting: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def rejected(self) -> int:
         """How many records were rejected."""
-        return self.rejections.total()
-
-    @property
-    def reasons(self) -> dict[str, int]:
-        """Rejected records by reason, most first."""
-        by_reason: Counter[str] = Counter()
-        for rejection, count in self.rejections.items():
-            by_reason[rejection.reason.value] += count
-        return dict(by_reason.most_common())
+        return sum(self.reasons.values())
 
 
 def ingest(
@@ -64,149 +43,43 @@ def ingest(
     `progress` is told the bytes read. IntegrityError if a month's keys are gone while its
     segments are not.
     """
-    run = _Run(house)
+    intake = Intake(house)
     unreadable = []
     for name in names:
         try:
             for chunk in source.chunks(name, progress):
-                run.take(chunk)
+                intake.take(chunk)
         except BadInputError as error:
             unreadable.append(str(error))
-    run.seal()
-    rejections = run.known_rejections()
+    intake.seal()
+    intake.count_rejections()
     outcome = Ingested(
-        len(names), run.accepted, rejections, tuple(sorted(run.days)), tuple(unreadable)
+        files=len(names),
+        accepted=intake.accepted,
+        reasons=by_reason(intake),
+        days=tuple(sorted(intake.days)),
+        unreadable=tuple(unreadable),
     )
-    _count_rejections(house, rejections)
-    house.record(
-        "ingest",
-        {
-            "files": outcome.files,
-            "accepted": outcome.accepted,
-            "rejected": outcome.rejected,
-            "reasons": outcome.reasons,
-            "unreadable": len(unreadable),
-        },
-    )
+    record(house, outcome)
     return outcome
 
 
-class _Run:
-    """One ingest: what is held until it is sealed, and what is counted."""
-
-    def __init__(self, house: Deployment) -> None:
-        self.house = house
-        self.gate = Gate(house.gate, house.config.max_bytes)
-        self.shapes: list[Shape] = []
-        self.keys: dict[str, MonthKeys] = {}
-        self.held: dict[str, list[pa.Table]] = {raw.USAGE: [], raw.FLAGS: []}
-        self.rows = 0
-        self.accepted = 0
-        self.rejections: Counter[Rejection] = Counter()
-        self.locations: set[str] = set()
-        self.days: set[str] = set()
-
-    def take(self, chunk: bytes) -> None:
-        """Check one chunk of lines and hold its rows, without accounts."""
-        checked = check_chunk(chunk, self.gate, self.shapes)
-        for table in checked.usage:
-            for part in self._by_month(table):
-                self.held[raw.USAGE].append(self._usage_rows(part))
-        for table in checked.flags:
-            for part in self._by_month(table):
-                self.held[raw.FLAGS].append(_flags_rows(part))
-        self._count(checked)
-        if self.rows >= BUFFERED_ROWS:
-            self.seal()
-
-    def _by_month(self, table: pa.Table) -> list[pa.Table]:
-        """Make the keys of every month in `table`; return its rows month by month."""
-        days = raw.days_of(table)
-        months = sorted({day[:7] for day in days})
-        for month in months:
-            if month not in self.keys:
-                self.keys[month] = self.house.month_keys_for_writing(month)
-        if len(months) == 1:
-            return [table]
-        parts = []
-        for month in months:
-            mine = pa.array([day for day in days if day[:7] == month])
-            parts.append(table.filter(pc.is_in(table["day"].cast(pa.string()), mine)))
-        return parts
-
-    def _usage_rows(self, table: pa.Table) -> pa.Table:
-        month = table["day"][0].as_py()[:7]
-        rows = table.drop_columns(["user"])
-        rows = rows.append_column("pseudonym", pseudonyms(table["user"], self.keys[month]))
-        return rows.set_column(rows.column_names.index("epoch"), "epoch", _epochs(table["epoch"]))
-
-    def _count(self, checked: Checked) -> None:
-        self.accepted += checked.accepted
-        self.rows += checked.accepted
-        self.rejections.update(checked.rejections)
-        for table in (*checked.usage, *checked.flags):
-            self.locations.update(pc.unique(table["location"]).to_pylist())
-        if len(self.rejections) > MANY_REJECTIONS:
-            self.rejections = self.known_rejections()
-
-    def seal(self) -> None:
-        """Seal what is held, day by day, and let go of it."""
-        for kind, schema in ((raw.USAGE, RAW_USAGE), (raw.FLAGS, RAW_FLAGS)):
-            if not self.held[kind]:
-                continue
-            table = pa.concat_tables(self.held[kind]).unify_dictionaries()
-            self.held[kind] = []
-            days = raw.days_of(table)
-            for number, day in enumerate(days):
-                self.house.progress("sealing days", number, len(days))
-                rows = table.filter(pc.equal(table["day"], day)).select(schema.names).cast(schema)
-                raw.add(self.house, self.keys[day[:7]], day, kind, rows)
-            self.days.update(days)
-        self.rows = 0
-
-    def known_rejections(self) -> Counter[Rejection]:
-        """Return the rejections with only such locations as an accepted record named too."""
-        known: Counter[Rejection] = Counter()
-        for rejection, count in self.rejections.items():
-            location = rejection.location if rejection.location in self.locations else UNKNOWN
-            known[dataclasses.replace(rejection, location=location)] += count
-        return known
+def by_reason(intake: Intake) -> dict[str, int]:
+    """Return how many records were rejected for which reason, most first."""
+    reasons: Counter[str] = Counter()
+    for (_build, rejection), count in intake.rejections.items():
+        reasons[rejection.reason.value] += count
+    return dict(reasons.most_common())
 
 
-def _flags_rows(table: pa.Table) -> pa.Table:
-    rows = table.set_column(table.column_names.index("epoch"), "epoch", _epochs(table["epoch"]))
-    for name in ("app", "version"):
-        filled = rows[name].cast(pa.string()).fill_null(UNKNOWN)
-        rows = rows.set_column(rows.column_names.index(name), name, filled)
-    return rows
-
-
-def _epochs(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a dictionary column of 16 hex digits as uint64."""
-    chunks = []
-    for chunk in column.chunks:
-        values = [int(value, 16) if value else 0 for value in chunk.dictionary.to_pylist()]
-        chunks.append(pa.array(values, pa.uint64()).take(chunk.indices))
-    return pa.chunked_array(chunks, pa.uint64())
-
-
-def _count_rejections(house: Deployment, rejections: Counter[Rejection]) -> None:
-    """Add to the arrival day's counts; nothing of a rejected value is among them."""
-    if not rejections:
-        return
-    day = house.now.date()
-    total: Counter[tuple[str, ...]] = Counter()
-    names = ("location", "agent_build", "schema", "reason", "field", "json_type")
-    for row in house.tables.rows("rejections_daily", [day.isoformat()]):
-        total[tuple(row[name] for name in names)] += row["records"]
-    for found, count in rejections.items():
-        key = (found.location, "file", found.schema, found.reason, found.field, found.json_type)
-        total[tuple(str(part) for part in key)] += count
-    house.tables.write(
-        "rejections_daily",
-        day.isoformat(),
-        [
-            {"day": day, **dict(zip(names, key, strict=True)), "records": count}
-            for key, count in total.items()
-        ],
-    )
+def record(house: Deployment, outcome: Ingested) -> None:
+    """Add the audit entry of a run."""
+    detail = {
+        "files": outcome.files,
+        "accepted": outcome.accepted,
+        "rejected": outcome.rejected,
+        "reasons": outcome.reasons,
+        "unreadable": len(outcome.unreadable),
+    }
+    batches = {"batches": outcome.batches, "refused": outcome.refused}
+    house.record("ingest", {**detail, **batches} if outcome.batches or outcome.refused else detail)

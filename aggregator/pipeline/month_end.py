@@ -178,6 +178,7 @@ def _intent(house: Deployment, month: str, problems: Sequence[str]) -> dict[str,
         "destroyed": {
             "key_sets": counts[Kind.KEYS.value],
             "segments": counts[Kind.SEGMENT.value],
+            "batches": counts[Kind.BATCH.value],
             "notices": counts[Kind.NOTICE.value],
             "bytes": sum(step.item.size for step in plan.steps if step.item.kind is not Kind.TABLE),
         },
@@ -253,6 +254,8 @@ def _inventory(house: Deployment) -> list[Item]:
         items += [_item(root, path, Kind.KEYS, month) for path in house.keys.files(month)]
     for month in house.segments.months():
         items += [_item(root, path, Kind.SEGMENT, month) for path in house.segments.files(month)]
+    for month, path in house.inbox.months():
+        items.append(_item(root, path, Kind.BATCH, month))
     for table in TABLES:
         for period in house.tables.periods(table):
             path = house.tables.path(table, period)

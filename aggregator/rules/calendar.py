@@ -57,9 +57,12 @@ class DayGate:
 
     def reason(self, day: dt.date) -> Reason | None:
         """Return why a record of `day` is refused, or None if it may enter."""
-        month = month_of(day)
-        if month <= self.purged_through or self.calendar.is_purgeable(month, self.now):
+        if self.is_over(month_of(day)):
             return Reason.DAY_PURGED
         if start_of(day) - self.now > EARLY_TOLERANCE:
             return Reason.TOO_EARLY
         return None
+
+    def is_over(self, month: str) -> bool:
+        """Say whether nothing of `month` may enter any more, whether or not it was purged yet."""
+        return month <= self.purged_through or self.calendar.is_purgeable(month, self.now)

@@ -14,6 +14,7 @@ class Kind(enum.Enum):
 
     KEYS = "key set"
     SEGMENT = "sealed counters"
+    BATCH = "waiting batch"
     NOTICE = "unsent notice"
     TABLE = "published table"
 
@@ -41,6 +42,7 @@ _RULES: Final[Mapping[Kind, tuple[str, str]]] = MappingProxyType(
     {
         Kind.KEYS: ("destroy", "without them no counter of {month} can be read (CL-2, CV-5)"),
         Kind.SEGMENT: ("remove", "counters of {month} are kept during their month only (CL-2)"),
+        Kind.BATCH: ("remove", "batches of {month} that nothing can open any more (CL-2, CV-5)"),
         Kind.NOTICE: ("remove", "notices of {month} expire with it"),
         Kind.TABLE: ("remove", "older than the profile's retention"),
     }

@@ -287,7 +287,7 @@ def _text_check(field: Field, gate: Gate) -> Any:
     if field.name == "day":
         return lambda value: gate.day_reason(value) is None
     return lambda value: (
-        text_reason(value, field) is None
+        text_reason(value, field, gate) is None
         and not text.address_like(value)
         and not text.timestamp_like(value)
     )

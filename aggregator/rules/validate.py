@@ -37,10 +37,14 @@ _KNOWN_DAYS: Final = 1024
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gate:
-    """What the check needs besides the line: the days that are open and the cap on `bytes`."""
+    """What the check needs besides the line: the days that are open and the cap on `bytes`.
+
+    `locations` are those that the sender may report; None for any.
+    """
 
     days: DayGate
     max_bytes: int
+    locations: frozenset[str] | None = None
     _known: dict[str, Reason | None] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -197,7 +201,7 @@ def _check_values(value: dict[str, Any], schema: Schema, gate: Gate) -> _Why | N
         if field.is_integer:
             reason = integer_reason(found, field, gate)
         else:
-            reason = text_reason(found, field)
+            reason = text_reason(found, field, gate)
         if reason is not None:
             return reason, name, json_type(found)
     if schema.name != USAGE_COUNTER and value["successes"] > value["attempts"]:
@@ -216,8 +220,11 @@ def integer_reason(value: object, field: Field, gate: Gate) -> Reason | None:
     return None
 
 
-def text_reason(value: object, field: Field) -> Reason | None:
-    """Return why `value` is no acceptable text for `field`, or None; `day` is checked before."""
+def text_reason(value: object, field: Field, gate: Gate | None = None) -> Reason | None:
+    """Return why `value` is no acceptable text for `field`, or None; `day` is checked before.
+
+    Without a gate any location is taken that is written like one.
+    """
     if not isinstance(value, str):
         return Reason.WRONG_TYPE
     if field.pattern is not None:
@@ -225,7 +232,11 @@ def text_reason(value: object, field: Field) -> Reason | None:
             return field.misfit
         if field.choices is not None and value not in field.choices:
             return field.misfit
-        return field.misfit if field.name == "location" and value in RESERVED_LOCATIONS else None
+        if field.name != "location":
+            return None
+        locations = None if gate is None else gate.locations
+        closed = value in RESERVED_LOCATIONS or (locations is not None and value not in locations)
+        return field.misfit if closed else None
     if not 1 <= len(value) <= MAX_USER_CHARACTERS or text.has_forbidden_character(value):
         return Reason.BAD_FORMAT
     return None

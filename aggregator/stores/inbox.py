@@ -6,11 +6,13 @@ names, so that a replay finds itself. Who drops files moves them into place whol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from aggregator.errors import BadInputError
 from aggregator.stores import atomic
+from aggregator.wire import batch
 
 SUFFIX: Final = ".batch"
 
@@ -34,11 +36,21 @@ class Inbox:
         """Return every batch that waits, by name: which came first does not matter."""
         return sorted(path for path in self.folder.rglob("*" + SUFFIX) if path.is_file())
 
+    def months(self) -> Iterator[tuple[str, Path]]:
+        """Yield the month that each waiting batch names, and its path; not those that name none."""
+        for path in self.paths():
+            try:
+                with path.open("rb") as file:
+                    yield batch.read_header(file.read(batch.MAX_HEADER_BYTES)).month, path
+            except (BadInputError, FileNotFoundError):
+                continue
+
     def others(self) -> int:
-        """Return how many files lie in the inbox that are no batches."""
-        kept = (SUFFIX, atomic.TEMPORARY_SUFFIX)
+        """Return how many files lie in the inbox that are no batches, nor on their way."""
+        endings = (SUFFIX, atomic.TEMPORARY_SUFFIX)
         return sum(
-            path.is_file() and not path.name.endswith(kept) for path in self.folder.rglob("*")
+            path.is_file() and not path.name.startswith(".") and not path.name.endswith(endings)
+            for path in self.folder.rglob("*")
         )
 
     def remove(self, paths: Iterable[Path]) -> None:

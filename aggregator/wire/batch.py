@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
+from aggregator import __version__
 from aggregator.errors import BadInputError, IntegrityError
 from aggregator.model.days import is_month
 
@@ -35,8 +36,10 @@ MAX_RECORD_BYTES: Final = 32 << 20
 AGENT_ID: Final = re.compile(r"[a-z][a-z0-9-]{1,62}")
 _KEY_ID: Final = re.compile(r"[0-9a-f]{16}")
 _CONTENT: Final = re.compile(r"[0-9a-f]{64}")
-_FIELDS: Final = ("v", "month", "key", "agent", "content")
-_MAX_HEADER_BYTES: Final = 1024
+_FIELDS: Final = ("v", "build", "month", "key", "agent", "content")
+# At most three numbers, so that no address can be spelled.
+_BUILD: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,2}")
+MAX_HEADER_BYTES: Final = 1024
 _SIGNATURE_BYTES: Final = 64
 _SALT_BYTES: Final = 16
 _CONTEXT: Final = b"usage-aggregator batch 1\n"
@@ -46,8 +49,12 @@ _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Header:
-    """What is told in the clear: for which month, to which key, by which agent, and which batch."""
+    """What is told in the clear: for which month, to which key, by which agent, and which batch.
 
+    `build` is the version of the agent's software, `content` names the batch.
+    """
+
+    build: str
     month: str
     key_id: str
     agent: str
@@ -99,7 +106,7 @@ def seal(
     raw. BadInputError if the batch would be larger than a door takes.
     """
     salt = secrets.token_bytes(_SALT_BYTES)
-    values = (VERSION, month, key_id, agent, _content(salt, records))
+    values = (VERSION, _own_build(), month, key_id, agent, _content(salt, records))
     line = json.dumps(dict(zip(_FIELDS, values, strict=True)), separators=(",", ":")).encode()
     line += b"\n"
     packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP_WINDOW)
@@ -116,15 +123,24 @@ def parse(content: bytes) -> Batch:
     """Return the batch that `content` is; BadInputError if it has not the shape of one."""
     if len(content) > MAX_BATCH_BYTES:
         raise BadInputError("is larger than a batch may be")
-    line, newline, _ = content[: _MAX_HEADER_BYTES + 1].partition(b"\n")
-    if not newline:
-        raise BadInputError("is no batch: it has no header line")
-    line += newline
+    line = _header_line(content)
     signature = content[len(line) : len(line) + _SIGNATURE_BYTES]
     body = content[len(line) + _SIGNATURE_BYTES :]
     if len(signature) < _SIGNATURE_BYTES or not body:
         raise BadInputError("is cut off: its signature or its body is missing")
     return Batch(_header(line), line, signature, body)
+
+
+def read_header(start: bytes) -> Header:
+    """Return the header of the batch that begins with `start`, of `MAX_HEADER_BYTES` or more."""
+    return _header(_header_line(start))
+
+
+def _header_line(content: bytes) -> bytes:
+    line, newline, _ = content[:MAX_HEADER_BYTES].partition(b"\n")
+    if not newline:
+        raise BadInputError("is no batch: it has no header line")
+    return line + newline
 
 
 def _header(line: bytes) -> Header:
@@ -137,11 +153,16 @@ def _header(line: bytes) -> Header:
     version, *texts = fields.values()
     if type(version) is not int or version != VERSION:
         raise BadInputError("is a batch of another version")
-    month, key_id, agent, content = (text if isinstance(text, str) else "" for text in texts)
-    patterns = ((_KEY_ID, key_id), (AGENT_ID, agent), (_CONTENT, content))
+    build, month, key_id, agent, content = (text if isinstance(text, str) else "" for text in texts)
+    patterns = ((_BUILD, build), (_KEY_ID, key_id), (AGENT_ID, agent), (_CONTENT, content))
     if not is_month(month) or not all(pattern.fullmatch(text) for pattern, text in patterns):
         raise BadInputError("is no batch: a field of its header has another shape")
-    return Header(month, key_id, agent, content)
+    return Header(build, month, key_id, agent, content)
+
+
+def _own_build() -> str:
+    found = _BUILD.match(__version__)
+    return found.group() if found else "0"
 
 
 def _content(salt: bytes, records: bytes) -> str:

@@ -10,8 +10,7 @@ import pytest
 from support import ALL_CLOSED, ALL_IN, ALL_PURGED, TinyHome, crowd, flags, month, usage
 
 from aggregator.errors import IntegrityError
-from aggregator.model.records import Rejection
-from aggregator.pipeline import ingest as module
+from aggregator.pipeline import intake as module
 from aggregator.pipeline.pseudonyms import pseudonym
 
 
@@ -134,7 +133,7 @@ def test_a_rejections_location_is_kept_only_where_an_accepted_record_named_it(
     """CT-3: else a name that looks like a location would be kept."""
     bad = '{"record":"usage_counter.1","day":"2026-10-05","location":"%s","ip":"x"}'
     outcome = home.ingest([bad % "john-doe", bad % "us-nyc", bad % "de-fra", usage()])
-    assert {rejection.location for rejection in outcome.rejections} == {"us-nyc", "unknown"}
+    assert outcome.rejected == 3
     rows = {row["location"]: row["records"] for row in home.rows("rejections_daily")}
     assert rows == {"us-nyc": 1, "unknown": 2}
     assert not [name for name, data in home.files().items() if b"john-doe" in data]
@@ -146,13 +145,13 @@ def test_made_up_locations_do_not_fill_the_memory(
     monkeypatch.setattr(module, "MANY_REJECTIONS", 50)
     monkeypatch.setattr("aggregator.stores.source.CHUNK_BYTES", 2000)
     held: list[int] = []
-    count = module._Run._count
+    count = module.Intake._count
 
-    def counted(run: module._Run, checked: module.Checked) -> None:
-        count(run, checked)
-        held.append(len(run.rejections))
+    def counted(run: module.Intake, checked: module.Checked, build: str) -> None:
+        count(run, checked, build)
+        held.append(len(run.uncounted))
 
-    monkeypatch.setattr(module._Run, "_count", counted)
+    monkeypatch.setattr(module.Intake, "_count", counted)
     bad = '{"record":"usage_counter.1","day":"2026-10-05","location":"made-%04d","ip":"x"}'
     outcome = home.ingest([usage(), *(bad % number for number in range(3000))])
     assert outcome.rejected == 3000
@@ -210,6 +209,6 @@ def test_the_same_account_has_one_pseudonym_a_month_and_another_the_next(home: T
 
 def test_a_rejection_holds_only_words_from_closed_lists(home: TinyHome) -> None:
     outcome = home.ingest(['{"record":"usage_counter.1","jane roe":"10.0.0.1"}'])
-    (rejection,) = outcome.rejections
-    assert isinstance(rejection, Rejection)
-    assert (rejection.field, rejection.location) == ("unknown", "unknown")
+    assert outcome.reasons == {"unknown_field": 1}
+    (row,) = home.rows("rejections_daily")
+    assert (row["field"], row["location"], row["json_type"]) == ("unknown", "unknown", "none")

@@ -1,0 +1,196 @@
+"""Drain the inbox: open the batches that wait in it, and take in their records.
+
+A batch leaves the inbox when its rows are sealed and its rejections are counted, so a killed run
+is simply run again. One that can never be opened leaves as well, and is counted; one that only
+waits for something (its agent's enrolment, its month's key) stays, until its month is purged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from aggregator.errors import BadInputError, IntegrityError
+from aggregator.pipeline.deployment import Deployment
+from aggregator.pipeline.ingest import Ingested, by_reason, record
+from aggregator.pipeline.intake import Intake
+from aggregator.rules.validate import Gate
+from aggregator.stores.agents import Agent
+from aggregator.stores.keys import MonthKeys
+from aggregator.wire import batch
+from aggregator.wire.batch import Batch
+
+# Batches that are taken up before their rows are sealed and they leave the inbox.
+_AT_ONCE: Final = 20_000
+# Records of agents that may send the same are checked together: less work for each batch.
+_CHUNK_BYTES: Final = 8 << 20
+
+
+class Refusal(enum.StrEnum):
+    """Why a batch was removed unread; nothing else of it is kept."""
+
+    MALFORMED = "malformed"
+    MONTH_OVER = "month_over"
+    REVOKED = "revoked"
+    BAD_SIGNATURE = "bad_signature"
+    NOT_OPENED = "not_opened"
+
+
+class Wait(enum.StrEnum):
+    """Why a batch stays in the inbox."""
+
+    UNKNOWN_AGENT = "unknown_agent"
+    NO_KEY = "no_key"
+    UNREADABLE = "unreadable"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class _Opened:
+    """The records of a batch, and what its agent may send."""
+
+    records: bytes
+    build: str
+    gate: Gate
+
+
+def drain_inbox(house: Deployment) -> Ingested:
+    """Take in every batch that waits; return what that came to.
+
+    An inbox in which nothing changes leaves no audit entry.
+    """
+    opener = _Opener(house)
+    run = _Run(house)
+    waiting: Counter[str] = Counter()
+    paths = house.inbox.paths()
+    for number, path in enumerate(paths):
+        house.progress("taking in batches", number, len(paths))
+        found = opener.open(path)
+        if isinstance(found, Wait):
+            waiting[found.value] += 1
+        else:
+            run.take(path, found)
+    run.settle()
+    intake = run.intake
+    outcome = Ingested(
+        files=0,
+        accepted=intake.accepted,
+        reasons=by_reason(intake),
+        days=tuple(sorted(intake.days)),
+        batches=run.taken,
+        refused=dict(run.refused),
+        waiting=dict(waiting),
+    )
+    if run.taken or run.refused:
+        record(house, outcome)
+    return outcome
+
+
+class _Run:
+    """One drain: records that are not yet checked, and batches that have not yet left."""
+
+    def __init__(self, house: Deployment) -> None:
+        self.house = house
+        self.intake = Intake(house)
+        self.refused: Counter[str] = Counter()
+        self.taken = 0
+        self._held: dict[tuple[str, frozenset[str] | None], tuple[Gate, list[bytes]]] = {}
+        self._held_bytes = 0
+        self._done: list[Path] = []
+
+    def take(self, path: Path, found: _Opened | Refusal) -> None:
+        """Take up one batch; now and then, let go of all that were."""
+        self._done.append(path)
+        if isinstance(found, Refusal):
+            self.refused[found.value] += 1
+        else:
+            self.taken += 1
+            _gate, held = self._held.setdefault(
+                (found.build, found.gate.locations), (found.gate, [])
+            )
+            held.append(found.records)
+            self._held_bytes += len(found.records)
+        sealed = self._check() if self._held_bytes >= _CHUNK_BYTES else False
+        if sealed or len(self._done) >= _AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Make durable what came out of the batches, and only then let go of them."""
+        self._check()
+        self.intake.seal()
+        self.intake.count_rejections()
+        self.house.inbox.remove(self._done)
+        self._done = []
+
+    def _check(self) -> bool:
+        """Check the records held; return whether everything accepted so far was sealed."""
+        sealed = False
+        for (build, _locations), (gate, held) in self._held.items():
+            sealed = self.intake.take(b"\n".join(held), build, gate)
+        self._held = {}
+        self._held_bytes = 0
+        return sealed
+
+
+class _Opener:
+    """Opens batches of one run; each agent and each month's keys are looked up once."""
+
+    def __init__(self, house: Deployment) -> None:
+        self._house = house
+        self._agents: dict[str, Agent | None] = {}
+        self._keys: dict[str, MonthKeys | None] = {}
+        self._gates: dict[tuple[str, ...], Gate] = {}
+
+    def open(self, path: Path) -> _Opened | Refusal | Wait:
+        """Return what is in a batch, or why it is not opened."""
+        try:
+            found = batch.parse(path.read_bytes())
+        except BadInputError:
+            return Refusal.MALFORMED
+        except OSError:
+            return Wait.UNREADABLE
+        header = found.header
+        if self._house.gate.is_over(header.month):
+            return Refusal.MONTH_OVER
+        agent = self._agent(header.agent)
+        if agent is None:
+            return Wait.UNKNOWN_AGENT
+        if agent.revoked_at is not None:
+            return Refusal.REVOKED
+        if not any(found.is_signed_by(key) for key in agent.public_keys(self._house.now)):
+            return Refusal.BAD_SIGNATURE
+        return self._opened(found, agent)
+
+    def _opened(self, found: Batch, agent: Agent) -> _Opened | Refusal | Wait:
+        keys = self._month_keys(found.header.month)
+        if keys is None or keys.key_id != found.header.key_id:
+            return Wait.NO_KEY
+        try:
+            records = found.open(keys.batch)
+        except (IntegrityError, BadInputError):
+            return Refusal.NOT_OPENED
+        return _Opened(records, found.header.build, self._gate(agent.locations))
+
+    def _agent(self, agent: str) -> Agent | None:
+        if agent not in self._agents:
+            try:
+                self._agents[agent] = self._house.agents.load(agent)
+            except IntegrityError:  # its batches wait until the register is mended
+                self._agents[agent] = None
+        return self._agents[agent]
+
+    def _month_keys(self, month: str) -> MonthKeys | None:
+        if month not in self._keys:
+            try:
+                self._keys[month] = self._house.keys.load(month)
+            except IntegrityError:  # its batches wait until the key set is restored
+                self._keys[month] = None
+        return self._keys[month]
+
+    def _gate(self, locations: tuple[str, ...]) -> Gate:
+        if locations not in self._gates:
+            max_bytes = self._house.config.max_bytes
+            self._gates[locations] = Gate(self._house.gate, max_bytes, frozenset(locations))
+        return self._gates[locations]
