@@ -88,6 +88,9 @@ def _work(found: Status) -> Iterator[tuple[str, str]]:
         yield "last ingest", f"{ingest.at}: {counts}"
     else:
         yield "last ingest", "none yet"
+    if found.agents or found.waiting_batches:
+        waiting = show.counted(found.waiting_batches, "batch", "batches")
+        yield "inbox", f"{waiting} waiting; {_count(found.agents, 'agent')} enrolled"
     if rollup:
         yield "last roll-up", f"{rollup.at}: closed {_count(found.rollup_days, 'day')}"
     else:

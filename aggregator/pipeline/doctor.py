@@ -308,6 +308,42 @@ def _purge(house: Deployment) -> Found:
     yield (State.FAIL if late else State.WARN), what, remedy
 
 
+def _inbox(house: Deployment) -> Found:
+    unknown = dead = 0
+    known, kept = set(house.agents.ids()), {}
+    for header, _path in house.inbox.headers():
+        if header.month not in kept:
+            keys = house.keys.load(header.month)
+            kept[header.month] = keys.key_id if keys else None
+        unknown += header.agent not in known
+        dead += header.key_id != kept[header.month]
+    if unknown:
+        what = f"batches in the inbox from agents that are not enrolled: {unknown}"
+        yield State.WARN, what, "enrol them: aggregator agent enrol"
+    if dead:
+        what = f"batches in the inbox whose key is not here: {dead}"
+        yield State.WARN, what, "restore the key set; without it they go with their month"
+    others = house.inbox.others()
+    if others:
+        what = f"files in the inbox that are no batches: {others}"
+        yield State.WARN, what, "move them away; plain files are named on the command line"
+    if not (unknown or dead or others):
+        yield State.OK, f"batches that wait: {len(house.inbox.paths())}", ""
+
+
+def _agents(house: Deployment) -> Found:
+    count = 0
+    for agent in house.agents.ids():
+        try:
+            count += house.agents.load(agent) is not None
+        except IntegrityError as error:
+            yield State.FAIL, str(error), "its batches wait meanwhile"
+    if count and house.agents.announcement() is None:
+        yield State.FAIL, "no month key is announced", "run: aggregator keys publish"
+    else:
+        yield State.OK, f"agents enrolled: {count}", ""
+
+
 HOME_CHECKS: Final[tuple[tuple[str, Callable[[Home, Place], Found]], ...]] = (
     ("configuration", _configuration),
     ("profile", _profile),
@@ -320,6 +356,8 @@ HOME_CHECKS: Final[tuple[tuple[str, Callable[[Home, Place], Found]], ...]] = (
 )
 HOUSE_CHECKS: Final[tuple[tuple[str, Callable[[Deployment], Found]], ...]] = (
     ("keys", _keys),
+    ("agents", _agents),
+    ("inbox", _inbox),
     ("remnants", _remnants),
     ("audit chain", _chain),
     ("receipts", _receipts),

@@ -254,8 +254,8 @@ def _inventory(house: Deployment) -> list[Item]:
         items += [_item(root, path, Kind.KEYS, month) for path in house.keys.files(month)]
     for month in house.segments.months():
         items += [_item(root, path, Kind.SEGMENT, month) for path in house.segments.files(month)]
-    for month, path in house.inbox.months():
-        items.append(_item(root, path, Kind.BATCH, month))
+    for header, path in house.inbox.headers():
+        items.append(_item(root, path, Kind.BATCH, header.month))
     for table in TABLES:
         for period in house.tables.periods(table):
             path = house.tables.path(table, period)

@@ -66,6 +66,8 @@ class Status:
     released: tuple[Released, ...]
     rejection_day: str | None
     rejections: Mapping[str, int]
+    waiting_batches: int
+    agents: int
     free_bytes: int
     broken: str | None
 
@@ -91,6 +93,8 @@ def gather(house: Deployment) -> Status:
         released=_released(house, month),
         rejection_day=rejection_day,
         rejections=_rejections(house, rejection_day),
+        waiting_batches=len(house.inbox.paths()),
+        agents=len(house.agents.ids()),
         free_bytes=shutil.disk_usage(house.home.root).free,
         broken=broken,
     )
@@ -206,5 +210,7 @@ def fields(house: Deployment, status: Status) -> dict[str, Any]:
         "rejections": [
             {"reason": reason, "records": count} for reason, count in status.rejections.items()
         ],
+        "inbox_batches": status.waiting_batches,
+        "agents": status.agents,
         "disk_free_bytes": status.free_bytes,
     }

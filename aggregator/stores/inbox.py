@@ -13,6 +13,7 @@ from typing import Final
 from aggregator.errors import BadInputError
 from aggregator.stores import atomic
 from aggregator.wire import batch
+from aggregator.wire.batch import Header
 
 SUFFIX: Final = ".batch"
 
@@ -36,12 +37,12 @@ class Inbox:
         """Return every batch that waits, by name: which came first does not matter."""
         return sorted(path for path in self.folder.rglob("*" + SUFFIX) if path.is_file())
 
-    def months(self) -> Iterator[tuple[str, Path]]:
-        """Yield the month that each waiting batch names, and its path; not those that name none."""
+    def headers(self) -> Iterator[tuple[Header, Path]]:
+        """Yield the header and the path of each batch that waits; not of files that have none."""
         for path in self.paths():
             try:
                 with path.open("rb") as file:
-                    yield batch.read_header(file.read(batch.MAX_HEADER_BYTES)).month, path
+                    yield batch.read_header(file.read(batch.MAX_HEADER_BYTES)), path
             except (BadInputError, FileNotFoundError):
                 continue
 
