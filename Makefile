@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: demo test lint types layers format lock clean setup
+.PHONY: demo test lint types layers format lock agent clean setup
 
 setup: $(VENV)/.done
 
@@ -30,6 +30,10 @@ types: setup
 layers: setup
 	$(BIN)/lint-imports
 
+# One file for a VPN server that has only Python, without duckdb and pyarrow.
+agent: setup
+	BIN=$(BIN) deploy/build-agent
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -38,6 +42,9 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
 	  --no-annotate --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" pyproject.toml requirements.build -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-annotate --no-emit-index-url --no-emit-find-links --constraint requirements.lock \
+	  --custom-compile-command "make lock" deploy/agent.requirements -o deploy/agent.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
