@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from aggregator.errors import IntegrityError
-from aggregator.pipeline import close, month_end
+from aggregator.errors import BadInputError, IntegrityError
+from aggregator.pipeline import close, drain, month_end, publish
 from aggregator.pipeline.deployment import Deployment
 
 
@@ -26,7 +26,18 @@ class Job:
     run: Callable[[Deployment], Mapping[str, Any]]
 
 
+def _ingest(house: Deployment) -> Mapping[str, Any]:
+    published = publish.publish(house)
+    drained = drain.drain_inbox(house)
+    if drained.refused:
+        refused = sum(drained.refused.values())
+        raise BadInputError(f"{refused} batches refused and removed; see: aggregator audit log")
+    return {"published": published, "days": list(drained.days)}
+
+
 def _daily(house: Deployment) -> Mapping[str, Any]:
+    publish.publish(house)
+    drain.drain_inbox(house)
     closed = close.close_due_days(house)
     if closed.failed:
         raise IntegrityError(
@@ -44,9 +55,16 @@ def _month_end(house: Deployment) -> Mapping[str, Any]:
 
 JOBS: Final = (
     Job(
+        "ingest",
+        "*/5 * * * *",
+        "announce month keys, take in the batches that wait in the inbox",
+        "the next run takes in everything that waits",
+        _ingest,
+    ),
+    Job(
         "daily",
         "20 0 * * *",
-        "close every day whose grace is over",
+        "take in the inbox, close every day whose grace is over",
         "the next run closes every missed day, oldest first",
         _daily,
     ),

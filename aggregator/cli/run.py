@@ -10,10 +10,12 @@ from aggregator.errors import UsageError
 
 _EPILOG = """\b
 Jobs:
-  daily      close every day whose grace is over
+  ingest     take in the batches that agents left in the inbox
+  daily      the same, then close every day whose grace is over
   month-end  destroy the raw counters of every month that is over
 \b
 Examples (crontab, UTC):
+  */5 * * * *  aggregator -q --home /srv/usage run ingest
   20 0 * * *  aggregator -q --home /srv/usage run daily
   40 * * * *  aggregator -q --home /srv/usage run month-end
 """
