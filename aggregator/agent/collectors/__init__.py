@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from aggregator.agent.collectors import openvpn, wireguard
+from aggregator.agent.collectors import openvpn, softether, strongswan, wireguard
 from aggregator.agent.readings import Capture, Locate, Reader, nowhere
-from aggregator.agent.resets import ResetRule, from_zero
+from aggregator.agent.resets import ResetRule, from_saved, from_zero
 
 
 class Parse(Protocol):
@@ -55,6 +55,22 @@ SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
             names_accounts=True,
             settings=openvpn.Settings,
             connect=openvpn.connect,
+        ),
+        "strongswan": Source(
+            strongswan.parse,
+            from_zero,
+            counters_return=False,
+            names_accounts=True,
+            settings=strongswan.Settings,
+            connect=strongswan.connect,
+        ),
+        "softether": Source(
+            softether.parse,
+            from_saved,
+            counters_return=True,
+            names_accounts=True,
+            settings=softether.Settings,
+            connect=softether.connect,
         ),
     }
 )
