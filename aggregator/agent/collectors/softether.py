@@ -21,7 +21,6 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from aggregator.agent.collectors.json_text import json_values
-from aggregator.agent.collectors.softether_api import Api
 from aggregator.agent.collectors.softether_csv import (
     BY_SESSION,
     BY_USER,
@@ -236,6 +235,9 @@ class SoftEtherReader:
 
     def __init__(self, settings: Settings, locate: Locate) -> None:
         """Ask the server that `settings` names; ConfigError if it cannot be asked safely."""
+        # TLS loads where it is needed only.
+        from aggregator.agent.collectors.softether_api import Api  # noqa: PLC0415
+
         self._wants_connections = settings.connections
         self._locate = locate
         self._api = Api(
