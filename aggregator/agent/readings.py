@@ -73,7 +73,8 @@ class Connection:
 
     `key` is opaque and local, and the same in every capture that shows this connection. `name` and
     `account` are those of a reading; both may be None while the user is not known. `established`
-    says whether the attempt succeeded; what is not (yet) established was an attempt.
+    says whether the attempt succeeded; what is not (yet) established was an attempt. One that
+    `began_before` this agent did is none: its earlier start has counted it.
     """
 
     key: Hashable = dataclasses.field(repr=False)
@@ -83,6 +84,7 @@ class Connection:
     established: bool
     app: str | None = None
     version: str | None = None
+    began_before: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

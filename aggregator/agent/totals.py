@@ -66,6 +66,11 @@ class RunningTotals:
             for (day, account), total in sorted(self._totals.items())
         ]
 
+    def without_days_before(self, day: dt.date) -> RunningTotals:
+        """Return the same totals without the days before `day`, which are over and were sent."""
+        totals = {key: total for key, total in self._totals.items() if key[0] >= day}
+        return dataclasses.replace(self, _totals=totals)
+
     def _remembered(self, capture: Capture, now: _Counters) -> _Counters:
         """Return the counters to compare the next capture with.
 

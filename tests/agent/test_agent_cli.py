@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from captures import DATA, golden, goldens, server_only, text_of
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator import __version__
-from aggregator.agent import cli
+from aggregator.agent import cli_read
 from aggregator.agent.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -253,7 +256,8 @@ def test_a_private_key_in_a_dump_appears_nowhere(tmp_path: Path) -> None:
 def test_the_agent_stays_light() -> None:
     code = (
         "import sys; import aggregator.agent.cli; "
-        "heavy = {'duckdb', 'pyarrow', 'click', 'rich', 'numpy'} & set(sys.modules); "
+        "heavy = {'duckdb', 'pyarrow', 'click', 'rich', 'numpy', 'cryptography', 'ssl', 'vici', "
+        "'maxminddb'} & set(sys.modules); "
         "sys.exit(1 if heavy else 0)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -269,12 +273,12 @@ def test_an_unexpected_error_tells_its_kind_and_place_only(
     def fails(_path: str) -> str:
         raise ValueError("alice 203.0.113.9")
 
-    monkeypatch.setattr(cli, "_text", fails)
+    monkeypatch.setattr(cli_read, "_text", fails)
     assert main(["read", "--source", "openvpn", "x"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(
-        r"aggregator-agent: unexpected ValueError at aggregator\.agent\.cli:\d+\n", err
+        r"aggregator-agent: unexpected ValueError at aggregator\.agent\.cli_read:\d+\n", err
     )
 
 
@@ -284,7 +288,7 @@ def test_an_interrupt_leaves_no_traceback(
     def interrupted(_path: str) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_text", interrupted)
+    monkeypatch.setattr(cli_read, "_text", interrupted)
     assert main(["read", "--source", "openvpn", "x"]) == 130
     assert capsys.readouterr() == ("", "")
 
@@ -307,3 +311,46 @@ def test_a_reader_that_left_gives_no_traceback() -> None:
         os.close(writing)
     assert done.returncode == 1
     assert done.stderr == b"capture 1: 3 readings, dropped none\n"
+
+
+def test_keys_writes_the_private_half_once_and_prints_the_public_one(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    """The private half never leaves the machine, and is never overwritten."""
+    out = tmp_path / "signing.key"
+    assert main(["keys", "--out", str(out)]) == 0
+    printed, err = capsys.readouterr()
+    assert err == ""
+    private = Ed25519PrivateKey.from_private_bytes(base64.b64decode(out.read_bytes()))
+    assert base64.b64decode(printed) == private.public_key().public_bytes_raw()
+    assert out.stat().st_mode & 0o777 == 0o600
+    content = out.read_bytes()
+    assert main(["keys", "--out", str(out)]) == 3
+    assert out.read_bytes() == content
+    assert "is there already" in capsys.readouterr().err
+    assert main(["keys", "--out", str(tmp_path / "missing" / "key")]) == 3
+
+
+def test_run_of_a_configuration_that_is_missing_is_exit_3(tmp_path: Path, capsys: Captured) -> None:
+    for arguments in (["--check"], []):
+        assert main(["run", "--config", str(tmp_path / "agent.toml"), *arguments]) == 3
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        assert f"{tmp_path}/agent.toml: cannot be read: No such file" in err
+
+
+def test_openvpn_hook_hands_the_end_of_a_session_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "hook"))
+        listening.settimeout(60)
+        ended = {"common_name": "alice", "time_unix": "9", "bytes_received": "1", "bytes_sent": "2"}
+        for name, value in (ended | {"trusted_ip": "203.0.113.9"}).items():
+            monkeypatch.setenv(name, value)
+        assert main(["openvpn-hook", str(tmp_path / "hook"), "added by OpenVPN"]) == 0
+        message = listening.recv(1000)
+    assert b"alice" in message
+    assert b"203.0.113.9" not in message
+    assert main(["openvpn-hook", str(tmp_path / "nobody")]) == 0, "a server must never be stopped"

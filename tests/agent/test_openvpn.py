@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.agent.collectors.openvpn import parse
-from aggregator.agent.readings import Capture, Drop
+from aggregator.agent.readings import Capture, Drop, Origin
 from aggregator.errors import BadInputError
 
 HEADER_2_6 = (
@@ -310,3 +310,93 @@ def test_what_follows_the_end_is_ignored() -> None:
 def test_any_row_is_a_reading_or_a_count(line: str) -> None:
     capture = parse(status("CLIENT_LIST," + line.replace("\n", "")))
     assert len(capture.readings) + sum(capture.dropped.values()) == 1
+
+
+# -- connections -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", goldens("openvpn"))
+def test_every_client_of_a_capture_is_a_connection(name: str) -> None:
+    capture = parse(text_of(name))
+    established = [c.name for c in capture.connections if c.established]
+    assert sorted(map(str, established)) == sorted(r.name for r in capture.readings)
+    trying = [c for c in capture.connections if not c.established]
+    assert len(trying) == capture.dropped.get(Drop.UNFINISHED, 0)
+    assert all(c.name is None and c.account is None for c in trying)
+
+
+def test_cs_1_real_addresses_are_seen_by_locate_alone() -> None:
+    """As 2.6 prints them: IPv4 with its port, IPv6 without."""
+    seen: list[str] = []
+
+    def locate(address: str) -> Origin:
+        seen.append(address)
+        return Origin("DE", len(seen))
+
+    capture = parse(text_of("openvpn/01-connected.mgmt-status3"), locate)
+    assert seen == ["10.77.3.2:57196", "fd77:2::2", "10.77.1.2:47268"]
+    assert [(c.name, c.origin) for c in capture.connections] == [
+        ("user1", Origin("DE", 1)),
+        ("user2", Origin("DE", 2)),
+        ("user1", Origin("DE", 3)),
+    ]
+    kept = repr(capture) + repr([(c.key, c.name, c.account) for c in capture.connections])
+    assert not any(address in kept for address in seen)
+
+
+def test_the_hostile_rows_of_a_capture_are_located_by_their_own_column() -> None:
+    seen: list[str] = []
+
+    def locate(address: str) -> Origin:
+        seen.append(address)
+        return Origin()
+
+    parse(status(row("ev,il", 1, 2, username="7,8"), row("UNDEF", 3, 4, client=1)), locate)
+    assert seen == [ADDRESS, ADDRESS]
+
+
+def test_an_attempt_whose_name_becomes_known_is_the_same_one() -> None:
+    before, after = (parse(status(row(name, 1, 2, client=7))) for name in ("UNDEF", "alice"))
+    (trying,), (connected,) = before.connections, after.connections
+    assert trying.key == connected.key
+    assert (trying.established, connected.established) == (False, True)
+    assert (connected.name, connected.account) == ("alice", "alice")
+
+
+def test_a_client_id_used_again_is_another_attempt() -> None:
+    first = row("alice", 1, 2)
+    again = first.replace("1791177916", "1791177999")
+    keys = [parse(status(each)).connections[0].key for each in (first, again)]
+    assert len(set(keys)) == 2
+
+
+def test_cs_6_a_name_no_record_may_carry_still_connected() -> None:
+    (connection,) = parse(status(row("203.0.113.77", 1, 2))).connections
+    assert (connection.name, connection.account, connection.established) == (None, None, True)
+    assert "203.0.113.77" not in repr(connection.key)
+
+
+def test_a_session_that_is_there_twice_is_one_connection() -> None:
+    assert len(parse(status(row("alice", 10, 5), row("alice", 9, 5))).connections) == 1
+
+
+def test_version_1_tells_connections_of_one_second_apart_by_their_number() -> None:
+    """Established ones first, so that the success of one is never that of the other."""
+
+    def keys(*names: str) -> list[tuple[bool, object]]:
+        rows = "".join(f"{name},{ADDRESS},7,8,2026-10-05 05:25:16\n" for name in names)
+        header = "Common Name,Real Address,Bytes Received,Bytes Sent,Connected Since\n"
+        capture = parse(f"{header}{rows}ROUTING TABLE\nEND\n")
+        return [(c.established, c.key) for c in capture.connections]
+
+    both = keys("UNDEF", "alice")
+    assert [established for established, _ in both] == [True, False]
+    assert len({key for _, key in both}) == 2
+    assert keys("alice") == both[:1]
+
+
+@given(st.lists(st.sampled_from(["UNDEF", "alice", "bob", "203.0.113.7"]), max_size=6))
+def test_clients_with_ids_of_their_own_are_as_many_connections(found: list[str]) -> None:
+    capture = parse(status(*(row(name, 1, 2, client=at) for at, name in enumerate(found))))
+    assert len({connection.key for connection in capture.connections}) == len(found)
+    assert sum(c.established for c in capture.connections) == len(found) - found.count("UNDEF")

@@ -203,6 +203,18 @@ def test_a_day_that_comes_back_goes_on() -> None:
     assert [record.bytes for record in state.records("us-nyc", EPOCH)] == [20, 10]
 
 
+def test_days_that_are_over_are_forgotten_and_nothing_else() -> None:
+    """Memory must not grow for ever; the counters are still needed."""
+    state = RunningTotals(SOURCES["wireguard"])
+    for count, day in ((0, DAY), (10, DAY), (25, NEXT_DAY)):
+        state = state.after(capture(("a", 1, count)), day)
+    state = state.without_days_before(NEXT_DAY)
+    assert [(r.day, r.bytes) for r in state.records("us-nyc", EPOCH)] == [("2026-10-06", 15)]
+    state = state.after(capture(("a", 1, 26)), NEXT_DAY)
+    assert [(r.day, r.bytes) for r in state.records("us-nyc", EPOCH)] == [("2026-10-06", 16)]
+    assert state.without_days_before(NEXT_DAY + dt.timedelta(days=1)).records("x", EPOCH) == []
+
+
 def test_captures_of_another_form_are_refused() -> None:
     """The same counters under other keys would be charged their history."""
     text = text_of("wireguard/04-tcp.all-transfer")

@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from aggregator.agent.collectors import openvpn, softether, strongswan, wireguard
+from aggregator.agent.collectors import (
+    openvpn,
+    radius_detail,
+    radius_receiver,
+    softether,
+    strongswan,
+    wireguard,
+)
 from aggregator.agent.readings import Capture, Locate, Reader, nowhere
 from aggregator.agent.resets import ResetRule, from_saved, from_zero
 
@@ -55,6 +62,22 @@ SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
             names_accounts=True,
             settings=openvpn.Settings,
             connect=openvpn.connect,
+        ),
+        "radius": Source(
+            radius_receiver.parse,
+            from_zero,
+            counters_return=False,
+            names_accounts=True,
+            settings=radius_receiver.Settings,
+            connect=radius_receiver.connect,
+        ),
+        "radius-detail": Source(
+            radius_detail.parse,
+            from_zero,
+            counters_return=False,
+            names_accounts=True,
+            settings=radius_detail.Settings,
+            connect=radius_detail.connect,
         ),
         "strongswan": Source(
             strongswan.parse,
