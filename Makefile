@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: demo test lint types layers format lock agent clean setup
+.PHONY: demo test integration lint types layers format lock agent clean setup
 
 setup: $(VENV)/.done
 
@@ -19,6 +19,11 @@ demo: setup
 
 test: setup lint types layers
 	$(BIN)/python -m pytest -n $(JOBS)
+
+# Real VPN daemons in network namespaces: as root, with /dev/net/tun; elsewhere every test is skipped.
+integration: setup
+	tests/integration/install-packages
+	$(BIN)/python -m pytest -m integration tests/integration
 
 lint: setup
 	$(BIN)/ruff check .

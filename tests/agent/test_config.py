@@ -119,12 +119,10 @@ def test_the_example_is_a_good_configuration(
         f"{line.removeprefix('#')}\n" if _is_setting(line) else f"{line}\n"
         for line in text.splitlines()
     )
-    start, *sources = re.split(r"(?m)^(?=\[\[source\]\])", whole)
-    known = [each for each in sources if _kind(each) in SOURCES]
-    assert [source.kind for source in loaded(tmp_path, start + "".join(known)).sources] == [
-        _kind(each) for each in known
-    ]
-    assert set(map(_kind, sources)) >= set(SOURCES)
+    _start, *sources = re.split(r"(?m)^(?=\[\[source\]\])", whole)
+    kinds = [_kind(each) for each in sources]
+    assert [source.kind for source in loaded(tmp_path, whole).sources] == kinds
+    assert set(kinds) == set(SOURCES)
 
 
 def _kind(table: str) -> str:

@@ -41,6 +41,7 @@ from aggregator.stores.keys import MonthKeys
 from aggregator.wire import batch
 
 LOCATIONS = 120
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclasses.dataclass(slots=True)
@@ -198,30 +199,41 @@ async def one_agent(
     agent: LoadAgent, port: int, trust: ssl.SSLContext, outcome: Outcome, seconds: float,
     offset: float,
 ) -> None:  # fmt: skip
-    """Post an agent's batches over one connection."""
+    """Post an agent's batches over one connection; open another where the door closed it."""
     await asyncio.sleep(offset)
-    try:
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port, ssl=trust, server_hostname="localhost", ssl_handshake_timeout=120
-        )
-        for number, content in enumerate(agent.batches):
-            if number and seconds:
-                await asyncio.sleep(seconds)
+    streams: Streams | None = None
+    for number, content in enumerate(agent.batches):
+        if number and seconds:
+            await asyncio.sleep(seconds)
+        for _attempt in range(2):
             started = time.monotonic()
-            head = (
-                "POST /v1/batches HTTP/1.1\r\nHost: localhost\r\n"
-                f"Authorization: Bearer {agent.token}\r\n"
-                "Content-Type: application/octet-stream\r\n"
-                f"Content-Length: {len(content)}\r\n\r\n"
-            )
-            writer.write(head.encode() + content)
-            status = await answer(reader)
-            outcome.latencies.append(time.monotonic() - started)
-            outcome.answers[status] += 1
-        writer.close()
-        await writer.wait_closed()
-    except (OSError, asyncio.IncompleteReadError) as error:
-        outcome.answers[type(error).__name__] += 1
+            try:
+                streams = streams or await asyncio.open_connection(
+                    "127.0.0.1", port, ssl=trust, server_hostname="localhost",
+                    ssl_handshake_timeout=120,
+                )  # fmt: skip
+                status = await post(agent, content, streams)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                status, streams = type(error).__name__, None
+            else:
+                outcome.latencies.append(time.monotonic() - started)
+                break
+        outcome.answers[status] += 1
+    if streams is not None:
+        streams[1].close()
+
+
+async def post(agent: LoadAgent, content: bytes, streams: Streams) -> str:
+    """Post one batch; return the status of the answer."""
+    reader, writer = streams
+    head = (
+        "POST /v1/batches HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {agent.token}\r\n"
+        "Content-Type: application/octet-stream\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    writer.write(head.encode() + content)
+    return await answer(reader)
 
 
 async def answer(reader: asyncio.StreamReader) -> str:
