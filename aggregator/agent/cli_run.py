@@ -72,7 +72,9 @@ def _run(asked: argparse.Namespace) -> int:
 
     if asked.check:
         config, _enrolment = runner.load(asked.config)
-        print(f"{asked.config}: good, {len(config.sources)} sources", file=sys.stderr)
+        count = len(config.sources)
+        sources = "1 source" if count == 1 else f"{count} sources"
+        print(f"{asked.config}: good, {sources}", file=sys.stderr)
     else:
         runner.run(asked.config)
     return 0

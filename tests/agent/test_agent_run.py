@@ -272,7 +272,7 @@ def test_check_opens_nothing(host: Host, door: Door, capfd: pytest.CaptureFixtur
 
     config = host.configure(door.url)
     assert main(["run", "--check", "--config", str(config)]) == 0
-    assert capfd.readouterr() == ("", f"{config}: good, 1 sources\n")
+    assert capfd.readouterr() == ("", f"{config}: good, 1 source\n")
     assert not host.spool.exists()
     assert door.seen == []
     text = config.read_text(encoding="utf-8")
