@@ -5,21 +5,27 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Iterator
+from typing import Final
 
-from aggregator.errors import IntegrityError, RefusedError
+from aggregator.errors import IntegrityError, LockedError, RefusedError
 from aggregator.model.clock import Clock
 from aggregator.model.days import instant
+from aggregator.pipeline import receive
 from aggregator.pipeline.deployment import Deployment, Progress, quiet
+from aggregator.pipeline.receive import Receiver
 from aggregator.rules.clock import observe
 from aggregator.stores import atomic, custody, lock
 from aggregator.stores.agents import AgentStore
 from aggregator.stores.audit import AuditLog
-from aggregator.stores.home import OWN_FOLDERS, Home
+from aggregator.stores.home import OWN_FOLDERS, Config, Home
 from aggregator.stores.inbox import Inbox
 from aggregator.stores.keys import KeyStore
 from aggregator.stores.receipts import ReceiptStore
 from aggregator.stores.segments import SegmentStore
 from aggregator.stores.tables import TableStore
+
+DOOR_LOCK: Final = ".door.lock"
+"""In the inbox, the one folder of a home that the door may write to."""
 
 
 def create(
@@ -73,11 +79,7 @@ def open_to_write(
     `now` is the clock that a rehearsal sets, `wall` the machine's. LockedError if another run
     has the lock; RefusedError for `now` on a home that is no rehearsal.
     """
-    config = home.load_config()
-    if now is not None and not config.rehearsal:
-        raise RefusedError(
-            "--now sets the clock only in a rehearsal home, made with: aggregator --now … init"
-        )
+    _check_now(home.load_config(), now)
     with lock.hold(home.lock_path):
         atomic.sweep(home.root, below=False)
         for name in OWN_FOLDERS:
@@ -91,6 +93,33 @@ def open_to_write(
         elif doubted.in_doubt and doubted.doubt_since == house.now and before.last_at:
             house.record("clock_jump", {"from": instant(before.last_at), "to": instant(house.now)})
         yield house
+
+
+@contextlib.contextmanager
+def open_door(home: Home, now: dt.datetime | None) -> Iterator[Receiver]:
+    """Open what a door needs of `home`: no month keys, no records, and not the lock of runs.
+
+    LockedError if another door serves this home; RefusedError for `now`, the clock that a
+    rehearsal sets, on a home that is no rehearsal.
+    """
+    _check_now(home.load_config(), now)
+    receiver = Receiver(home)
+    inbox = receiver.inbox.folder
+    atomic.make_folder(inbox)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.hold(inbox / DOOR_LOCK))
+        except LockedError:
+            raise LockedError("another door serves this home; stop that one first") from None
+        receive.sweep(inbox)
+        yield receiver
+
+
+def _check_now(config: Config, now: dt.datetime | None) -> None:
+    if now is not None and not config.rehearsal:
+        raise RefusedError(
+            "--now sets the clock only in a rehearsal home, made with: aggregator --now … init"
+        )
 
 
 def _open(home: Home, now: dt.datetime, progress: Progress) -> Deployment:

@@ -38,12 +38,12 @@ def publish(house: Deployment) -> list[str]:
         signing_key = house.agents.signing_key()
         house.agents.announce(wire.announce(keys, house.now, signing_key))
     known = set() if before is None else {(key.month, key.key_id) for key in before.keys}
-    new = [key for key in keys if (key.month, key.key_id) not in known]
-    for key in new:
-        house.record("keys_published", {"month": key.month, "key_id": key.key_id})
+    new = [key.month for key in keys if (key.month, key.key_id) not in known]
+    if new:
+        house.record("keys_published", {"months": new})
     if damaged is not None:
         raise damaged
-    return [key.month for key in new]
+    return new
 
 
 def announced(house: Deployment) -> tuple[PublishedKey, ...]:

@@ -1,7 +1,8 @@
 """The agents that may report: one file each, with what their requests and batches are checked by.
 
 Of a token only its SHA-256 is kept, of a signing key only the public half. A file is replaced as a
-whole, so the register needs no lock: the door reads it while agents are enrolled.
+whole, so the register needs no lock: the door reads it while agents are enrolled. The door reads
+everything here but `signing.key`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import json
+import re
 import secrets
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +22,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aggregator.errors import IntegrityError
 from aggregator.model.days import instant, parse_instant
 from aggregator.stores import atomic
+from aggregator.stores.watched import Watched
 from aggregator.wire.batch import AGENT_ID
 
 _SUFFIX: Final = ".agent.json"
 _SIGNING_KEY: Final = "signing.key"
+_PUBLIC_KEY: Final = "signing.pub"
 _ANNOUNCEMENT: Final = "keys.json"
 KEY_BYTES: Final = 32
+_TOKEN: Final = re.compile(rf"ua1\.({AGENT_ID.pattern})\.[A-Za-z0-9_-]{{43}}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,20 +132,68 @@ class AgentStore:
         return key
 
     def public_key(self) -> bytes:
-        """Return the public half of the signing key."""
+        """Return the public half of the signing key, and keep it where the door can read it."""
         key = Ed25519PrivateKey.from_private_bytes(self.signing_key())
-        return key.public_key().public_bytes_raw()
+        public = key.public_key().public_bytes_raw()
+        if self.kept_public_key() != public:
+            atomic.write(self.folder / _PUBLIC_KEY, public)
+        return public
+
+    def kept_public_key(self) -> bytes | None:
+        """Return the public half without a look at the private one, None if it is not there."""
+        try:
+            return (self.folder / _PUBLIC_KEY).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    @property
+    def announcement_path(self) -> Path:
+        """The file of the announcement."""
+        return self.folder / _ANNOUNCEMENT
 
     def announcement(self) -> bytes | None:
         """Return what was announced last, None if nothing was."""
         try:
-            return (self.folder / _ANNOUNCEMENT).read_bytes()
+            return self.announcement_path.read_bytes()
         except FileNotFoundError:
             return None
 
     def announce(self, content: bytes) -> None:
         """Replace the announcement."""
-        atomic.write(self.folder / _ANNOUNCEMENT, content)
+        atomic.write(self.announcement_path, content)
+
+
+class KnownAgents:
+    """The register for somebody who asks at every request: a file is read again when it changed.
+
+    A revocation counts from the next request on.
+    """
+
+    def __init__(self, store: AgentStore) -> None:
+        """Look things up in `store`."""
+        self._store = store
+        self._known: dict[str, Watched[Agent | None]] = {}
+
+    def load(self, agent: str) -> Agent | None:
+        """Return an agent as `AgentStore.load` does."""
+        if agent not in self._known:
+            # Whoever makes ids up must not fill the memory.
+            if self._store.load(agent) is None:
+                return None
+            path = self._store.path(agent)
+            self._known[agent] = Watched(path, lambda: self._store.load(agent))
+        return self._known[agent].get()
+
+
+def new_token(agent: str) -> str:
+    """Return a new token, which names its agent so that it can be looked up."""
+    return f"ua1.{agent}.{secrets.token_urlsafe(32)}"
+
+
+def agent_of(token: str) -> str | None:
+    """Return the id of the agent that `token` names, None if it is not written like a token."""
+    found = _TOKEN.fullmatch(token)
+    return found[1] if found else None
 
 
 def token_digest(token: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final, cast
@@ -17,7 +18,19 @@ FOLDERS: Final = ("policy", "agents", "keys", "inbox", "raw", "tables", "outbox"
 OWN_FOLDERS: Final = tuple(name for name in FOLDERS if name != "inbox")
 _SECONDS_A_DAY: Final = 86_400
 
-_KNOWN: Final = {"limits": {"link_rate_gbits"}, "keys": {"accept_weak_destruction"}}
+_DOOR: Final = frozenset(
+    {"listen", "url", "certificate", "private_key", "client_ca", "min_free_mib"}
+)
+_KNOWN: Final = {
+    "limits": {"link_rate_gbits"},
+    "keys": {"accept_weak_destruction"},
+    "door": _DOOR,
+}
+# A name or an IPv4 address, or an IPv6 address in brackets; then a port.
+_LISTEN: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
+_ANYWHERE: Final = "0.0.0.0:8443"
+_MIN_FREE_MIB: Final = 1024
+_MAX_FREE_MIB: Final = 1 << 30
 _CONFIG: Final = """\
 # Settings of this deployment; what is kept, and for how long, is in policy/profile.toml.
 format = {format}
@@ -29,7 +42,32 @@ link_rate_gbits = 10  # a day's counter above this rate is implausible
 [keys]
 # The file system must destroy what is overwritten in place; true takes one that may not.
 accept_weak_destruction = {weak}
+
+# What `aggregator serve` needs; a path is absolute, or begins in this folder.
+# [door]
+# listen = "0.0.0.0:8443"
+# url = "https://usage.example.net:8443"  # what `aggregator agent enrol` tells agents
+# certificate = "/etc/aggregator/door.pem"
+# private_key = "/etc/aggregator/door.key"
+# client_ca = "/etc/aggregator/agents-ca.pem"  # agents must show a certificate of it as well
+# min_free_mib = 1024  # with less room on the disk no batch is taken
 """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DoorConfig:
+    """The settings in [door]: where it listens, what agents call it, its TLS, the room it leaves.
+
+    `url`, `certificate`, `private_key` and `client_ca` are None where they are not set.
+    """
+
+    host: str
+    port: int
+    url: str | None
+    certificate: Path | None
+    private_key: Path | None
+    client_ca: Path | None
+    min_free_mib: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +77,7 @@ class Config:
     rehearsal: bool
     link_rate_gbits: int
     accept_weak_destruction: bool
+    door: DoorConfig
 
     @property
     def max_bytes(self) -> int:
@@ -109,6 +148,7 @@ class Home:
             rehearsal=_setting(own, "", "rehearsal", bool),
             link_rate_gbits=_setting(data, "limits", "link_rate_gbits", int),
             accept_weak_destruction=_setting(data, "keys", "accept_weak_destruction", bool),
+            door=_door(data.get("door", {}), self.root),
         )
 
     def _parse(self, path: Path) -> dict[str, Any]:
@@ -126,7 +166,7 @@ class Home:
             raise ConfigError(f"{path} is not TOML: {error}") from None
         if data.get("format") != FORMAT:
             raise ConfigError(f"{path} has a format that this version does not know")
-        known = {"": {"format", "rehearsal", "limits", "keys"}, **_KNOWN}
+        known = {"": {"format", "rehearsal", *_KNOWN}, **_KNOWN}
         for section, names in known.items():
             table = data.get(section, {}) if section else data
             unknown = sorted(set(table) - names) if isinstance(table, dict) else []
@@ -152,3 +192,24 @@ def _setting(data: dict[str, Any], section: str, name: str, kind: type) -> Any:
         path = f"{section}.{name}" if section else name
         raise ConfigError(f"config.toml needs {path} as {kind.__name__} (1 to 10000 for numbers)")
     return value
+
+
+def _door(table: Any, root: Path) -> DoorConfig:
+    """Return the settings of the door, each of which may be left out."""
+    if not isinstance(table, dict):
+        raise ConfigError("config.toml needs door as a table, begun by [door]")
+    for name in _DOOR - {"min_free_mib"}:
+        if not isinstance(table.get(name, "-"), str) or not table.get(name, "-"):
+            raise ConfigError(f"config.toml needs door.{name} as a text that is not empty")
+    free = table.get("min_free_mib", _MIN_FREE_MIB)
+    if type(free) is not int or not 0 <= free <= _MAX_FREE_MIB:
+        raise ConfigError(f"config.toml needs door.min_free_mib as int (0 to {_MAX_FREE_MIB})")
+    listen = _LISTEN.fullmatch(table.get("listen", _ANYWHERE))
+    if listen is None or int(listen[3]) > 65_535:
+        raise ConfigError('config.toml needs door.listen like "0.0.0.0:8443" or "[::]:8443"')
+    certificate, private_key, client_ca = (
+        root / table[name] if name in table else None
+        for name in ("certificate", "private_key", "client_ca")
+    )
+    host, port = listen[1] or listen[2], int(listen[3])
+    return DoorConfig(host, port, table.get("url"), certificate, private_key, client_ca, free)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
+from closed import Run
 from support import ALL_IN, START, TinyHome, usage
 
+from aggregator.errors import IntegrityError, RefusedError
 from aggregator.model.days import parse_instant
 from aggregator.pipeline import publish
+from aggregator.stores import custody
 from aggregator.wire.keys import Announcement, read_announcement
 
 
@@ -18,8 +23,16 @@ def home(tmp_path: Path) -> TinyHome:
 
 
 def published(home: TinyHome, now: str) -> list[str]:
+    """Publish; return all months that are announced then."""
     with home.open(now) as house:
-        return [key.month for key in publish.publish(house)]
+        publish.publish(house)
+        return [key.month for key in publish.announced(house)]
+
+
+def new(home: TinyHome, now: str) -> list[str]:
+    """Publish; return the months that are new."""
+    with home.open(now) as house:
+        return publish.publish(house)
 
 
 def announcement(home: TinyHome) -> Announcement:
@@ -71,9 +84,9 @@ def test_what_is_announced_opens_batches_and_is_only_the_public_half(home: TinyH
 
 
 def test_it_is_idempotent_and_renewed_each_day(home: TinyHome) -> None:
-    published(home, ALL_IN)
+    assert new(home, ALL_IN) == ["2026-10", "2026-11"]
     before = home.files("agents")
-    published(home, ALL_IN)
+    assert new(home, ALL_IN) == []
     assert home.files("agents") == before
     published(home, "2026-11-01T23:30:00Z")
     assert announcement(home).made_at == parse_instant("2026-11-01T23:30:00Z")
@@ -101,3 +114,80 @@ def test_a_damaged_announcement_is_replaced(home: TinyHome) -> None:
     (home.root / "agents" / "keys.json").write_bytes(b"{}")
     published(home, ALL_IN)
     assert len(announcement(home).keys) == 2
+
+
+def test_a_clock_that_was_wrong_is_not_believed_for_long(home: TinyHome) -> None:
+    published(home, "2026-10-20T00:00:00Z")
+    published(home, "2026-10-10T00:00:00Z")
+    assert announcement(home).made_at == parse_instant("2026-10-10T00:00:00Z")
+
+
+def test_another_grace_is_announced_at_once(home: TinyHome) -> None:
+    published(home, ALL_IN)
+    profile = home.root / "policy" / "profile.toml"
+    text = profile.read_text()
+    profile.write_text(re.sub(r"(?m)^purge_hours *= *[0-9]+", "purge_hours = 24", text))
+    published(home, ALL_IN)
+    assert announcement(home).keys[0].purge_at == parse_instant("2026-11-02T00:00:00Z")
+
+
+def test_a_key_set_that_was_made_anew_is_announced_as_new(home: TinyHome) -> None:
+    """A key set lost before anything was sealed with it: agents learn of the next one."""
+    published(home, START)
+    before = announcement(home).keys[0]
+    (home.root / "keys" / "2026-10.key").unlink()
+    assert new(home, START) == ["2026-10"]
+    assert announcement(home).keys[0].key_id != before.key_id
+
+
+def test_one_damaged_key_set_keeps_no_other_month_from_its_agents(home: TinyHome) -> None:
+    published(home, "2026-10-20T00:00:00Z")
+    path = home.root / "keys" / "2026-10.key"
+    path.write_bytes(path.read_bytes()[:-1])
+    with home.open(ALL_IN) as house, pytest.raises(IntegrityError, match="2026-10 is damaged"):
+        publish.publish(house)
+    assert [key.month for key in announcement(home).keys] == ["2026-11"]
+
+
+def test_where_keys_outlive_their_destruction_none_are_made(
+    home: TinyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CL-2: as for the keys that ingest would make."""
+    monkeypatch.setattr(custody, "weakness", lambda _folder: "nfs is not known to overwrite")
+    with home.open(START) as house:
+        house.config = dataclasses.replace(house.config, rehearsal=False)
+        with pytest.raises(RefusedError, match="accept_weak_destruction"):
+            publish.publish(house)
+    assert home.files("keys") == {}
+
+
+def test_the_door_can_verify_without_the_private_half(home: TinyHome) -> None:
+    published(home, START)
+    (home.root / "agents" / "signing.key").unlink()
+    agents = home.read(START).agents
+    public_key, content = agents.kept_public_key(), agents.announcement()
+    assert public_key is not None
+    assert content is not None
+    assert read_announcement(content, public_key).keys
+
+
+def test_the_command_prints_what_is_announced(home: TinyHome, run: Run) -> None:
+    said = run(home.root, "keys", "publish", "--json", now=ALL_IN)
+    assert (said.code, said.err) == (0, "")
+    house = home.read(ALL_IN)
+    assert said.json["schema_version"] == 1
+    rows = {row.pop("month"): row for row in said.json["rows"]}
+    assert set(rows) == {"2026-10", "2026-11"}
+    for month, row in rows.items():
+        keys = house.keys.load(month)
+        assert keys is not None
+        assert row == {
+            "key_id": keys.key_id,
+            "purge_at": {"2026-10": "2026-11-03", "2026-11": "2026-12-03"}[month] + "T00:00:00Z",
+        }
+    before = home.files("agents")
+    again = run(home.root, "keys", "publish", now=ALL_IN)
+    assert "new" not in again.out
+    assert len(again.out.splitlines()) == 2
+    assert home.files("agents") == before
+    assert len(home.audit("keys_published")) == 1
