@@ -23,7 +23,7 @@ test: setup lint types layers
 # Real VPN daemons in network namespaces: as root, with /dev/net/tun; elsewhere every test is skipped.
 integration: setup
 	tests/integration/install-packages
-	$(BIN)/python -m pytest -m integration tests/integration
+	$(BIN)/python -m pytest -n $(JOBS) -m integration tests/integration
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Tests with real daemons in network namespaces: `make integration` runs them, as root."""
