@@ -27,8 +27,8 @@ class Job:
 
 
 def _ingest(house: Deployment) -> Mapping[str, Any]:
-    published = publish.publish(house)
     drained = drain.drain_inbox(house)
+    published = _publish(house)
     if drained.refused:
         refused = sum(drained.refused.values())
         raise BadInputError(f"{refused} batches refused and removed; see: aggregator audit log")
@@ -36,7 +36,6 @@ def _ingest(house: Deployment) -> Mapping[str, Any]:
 
 
 def _daily(house: Deployment) -> Mapping[str, Any]:
-    publish.publish(house)
     drain.drain_inbox(house)
     closed = close.close_due_days(house)
     if closed.failed:
@@ -44,6 +43,11 @@ def _daily(house: Deployment) -> Mapping[str, Any]:
             f"{len(closed.failed)} days could not be closed; see: aggregator doctor"
         )
     return {"closed": list(closed.days)}
+
+
+def _publish(house: Deployment) -> list[str]:
+    """Announce keys where agents need them; last, so that a damaged one stops nothing else."""
+    return publish.publish(house) if house.agents.ids() else []
 
 
 def _month_end(house: Deployment) -> Mapping[str, Any]:
@@ -57,7 +61,7 @@ JOBS: Final = (
     Job(
         "ingest",
         "*/5 * * * *",
-        "announce month keys, take in the batches that wait in the inbox",
+        "take in the batches that wait in the inbox, announce month keys",
         "the next run takes in everything that waits",
         _ingest,
     ),

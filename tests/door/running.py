@@ -195,6 +195,10 @@ class Running:
             return plain
         return self.context.wrap_socket(plain, server_hostname="localhost")
 
+    def wait_for_nobody(self) -> None:
+        """Wait until nobody is connected."""
+        wait_until(lambda: not self.server.server_state.connections)
+
     def waiting(self) -> dict[str, bytes]:
         """Return what lies in the inbox, but for the door's lock."""
         found = self.home.files("inbox")

@@ -106,7 +106,7 @@ def test_who_never_stops_sending_is_cut_off(quick: Running) -> None:
         piece = b"%x\r\n%b\r\n" % (4096, b"x" * 4096)
         with pytest.raises((ConnectionError, ssl.SSLError)):
             send_for_ever(connection, piece)
-    wait_until(lambda: not quick.server.server_state.connections)
+    quick.wait_for_nobody()
 
 
 def test_a_body_that_no_route_wants_is_not_read_for_ever(quick: Running) -> None:
@@ -260,7 +260,7 @@ def test_who_goes_away_in_the_middle_leaves_nothing(shared: Running) -> None:
         raw.close()  # with a reset
     # A reset may overtake what was sent before it, and then nobody was there.
     wait_until(lambda: shared.server._door.metrics.dropped["disconnected"] >= before + 3)
-    wait_until(lambda: not shared.server.server_state.connections)
+    shared.wait_for_nobody()
     assert shared.waiting() == {}
 
 
