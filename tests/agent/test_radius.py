@@ -119,6 +119,20 @@ def test_a_stop_that_is_sent_again_counts_once(delay: int) -> None:
     assert counts(played(event(START, T), stop, again, stop)) == [1100]
 
 
+@pytest.mark.parametrize(("elapsed", "later"), [(3, 2), (3, 5), (3, 600), (0, 1), (0, 600)])
+def test_a_stop_that_is_sent_again_long_after_its_session_time_counts_once(
+    elapsed: int, later: int
+) -> None:
+    """Its session time, taken from when the copy came, begins after the Stop."""
+    stop = {"received": 600, "sent": 400, "elapsed": elapsed}
+    sessions = played(
+        event(START, T),
+        event(STOP, T + elapsed, **stop),
+        event(STOP, T + elapsed + later, **stop),
+    )
+    assert counts(sessions) == [1000]
+
+
 def test_reordered_interims_are_worth_the_largest() -> None:
     interims = [event(INTERIM, T + 60 * n, 100 * n, n, delay=9) for n in range(1, 5)]
     for order in itertools.permutations(interims):

@@ -283,8 +283,10 @@ def _generation(generations: list[_Generation], event: Event) -> _Generation | N
     elif event.at < last.closed_at or (event.earliest < last.closed_at and last.echoes(event)):
         begins = False
     elif last.closed is Status.STOP:
-        # A late Interim-Update or a second Stop does not open it again.
+        # A late Interim-Update or a second Stop does not open it again, nor does a copy that comes
+        # so late, and does not say so, that it seems to tell a session that began after the Stop.
         begins = event.began is not None and event.began > last.closed_at
+        begins = begins and not (last.echoes(event) and event.elapsed == last.elapsed)
         begins = begins or event.status is Status.START
     else:
         begins = not _went_on(last, event)
