@@ -81,7 +81,6 @@ def rotated(
     old = tuple(
         dataclasses.replace(one, until=ends if one.until is None else min(one.until, ends))
         for one in found.credentials
-        if one.is_good(house.now)
     )
     kept = tuple(one for one in old if one.is_good(house.now))
     return _papers(house, dataclasses.replace(found, credentials=kept), door, public_key)

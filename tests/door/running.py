@@ -31,7 +31,7 @@ from aggregator.stores.keys import MonthKeys
 
 NOW: Final = "2026-10-05T12:00:00Z"
 OCTETS: Final = "application/octet-stream"
-PATIENCE: Final = 60.0
+PATIENCE: Final = 45.0
 """Seconds after which a test gives up; nothing waits so long when all is well."""
 
 DESCRIPTION: Final[dict[str, Any]] = json.loads(

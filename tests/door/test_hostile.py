@@ -302,6 +302,18 @@ def test_no_more_connections_than_there_is_room_for(
             connection.close()
 
 
+def test_handshakes_that_fail_take_no_room_for_good(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    limits = Limits(connections=1, handshake_seconds=0.2)
+    with opened(tmp_path / "home", certificates, limits) as door:
+        for start in (b"\x00" * 99, b"\x16\x03\x01", b""):
+            with socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE) as connection:
+                connection.sendall(start)
+                to_the_end(connection)
+        assert door.ask("GET", "/healthz").status == 200
+
+
 def test_where_many_are_open_agents_are_not_kept_long_either(
     tmp_path: Path, certificates: Certificates
 ) -> None:

@@ -131,6 +131,13 @@ def test_another_grace_is_announced_at_once(home: TinyHome) -> None:
     assert announcement(home).keys[0].purge_at == parse_instant("2026-11-02T00:00:00Z")
 
 
+def test_keys_that_a_wrong_clock_made_wait_for_their_month(home: TinyHome) -> None:
+    with home.open(START) as house:
+        house.month_keys_for_writing("2026-12")
+    assert published(home, ALL_IN) == ["2026-10", "2026-11"]
+    assert published(home, "2026-11-24T00:00:00Z") == ["2026-11", "2026-12"]
+
+
 def test_a_key_set_that_was_made_anew_is_announced_as_new(home: TinyHome) -> None:
     """A key set lost before anything was sealed with it: agents learn of the next one."""
     published(home, START)
