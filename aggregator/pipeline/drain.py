@@ -8,6 +8,7 @@ waits for something (its agent's enrolment, its month's key) stays, until its mo
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import enum
 from collections import Counter
 from pathlib import Path
@@ -146,10 +147,11 @@ class _Opener:
     def open(self, path: Path) -> _Opened | Refusal | Wait:
         """Return what is in a batch, or why it is not opened."""
         try:
+            came = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
             found = batch.parse(path.read_bytes())
         except BadInputError:
             return Refusal.MALFORMED
-        except OSError:
+        except (OSError, OverflowError, ValueError):
             return Wait.UNREADABLE
         header = found.header
         if self._house.gate.is_over(header.month):
@@ -159,7 +161,9 @@ class _Opener:
             return Wait.UNKNOWN_AGENT
         if agent.revoked_at is not None:
             return Refusal.REVOKED
-        if not any(found.is_signed_by(key) for key in agent.public_keys(self._house.now)):
+        # Judged as of when it came: what the door took must not be lost because it waited here.
+        came = min(self._house.now, came)
+        if not any(found.is_signed_by(key) for key in agent.public_keys(came)):
             return Refusal.BAD_SIGNATURE
         return self._opened(found, agent)
 

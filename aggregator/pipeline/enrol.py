@@ -57,9 +57,7 @@ def new(
         raise RefusedError(
             f"{agent} is enrolled already; for new credentials run: aggregator agent rotate {agent}"
         )
-    if not locations or not all(map(is_location, locations)):
-        raise UsageError("write a location like us-nyc: small letters, digits and hyphens")
-    names = tuple(dict.fromkeys(locations))
+    names = _locations(locations)
     return _papers(house, Agent(agent, names, house.now, None, ()), door, public_key)
 
 
@@ -69,10 +67,12 @@ def rotated(
     overlap: dt.timedelta,
     door: str | None = None,
     public_key: bytes | None = None,
+    locations: Sequence[str] = (),
 ) -> Papers:
     """Return papers with new credentials for an agent; the old ones end after `overlap`.
 
-    BadInputError if there is no such agent, RefusedError if it was revoked.
+    It may report `locations` from now on, those of before if none are given. BadInputError if there
+    is no such agent, RefusedError if it was revoked, UsageError for what cannot be a location.
     """
     found = _known(house, agent)
     if found.revoked_at is not None:
@@ -83,7 +83,9 @@ def rotated(
         for one in found.credentials
     )
     kept = tuple(one for one in old if one.is_good(house.now))
-    return _papers(house, dataclasses.replace(found, credentials=kept), door, public_key)
+    places = _locations(locations) if locations else found.locations
+    changed = dataclasses.replace(found, credentials=kept, locations=places)
+    return _papers(house, changed, door, public_key)
 
 
 def register(house: Deployment, papers: Papers) -> None:
@@ -112,6 +114,12 @@ def listed(house: Deployment) -> list[Agent]:
     """Return every agent ever enrolled, by id."""
     found = (house.agents.load(agent) for agent in house.agents.ids())
     return [agent for agent in found if agent is not None]
+
+
+def _locations(given: Sequence[str]) -> tuple[str, ...]:
+    if not given or not all(map(is_location, given)):
+        raise UsageError("write a location like us-nyc: small letters, digits and hyphens")
+    return tuple(dict.fromkeys(given))
 
 
 def _known(house: Deployment, agent: str) -> Agent:

@@ -131,6 +131,21 @@ def test_refused_batches_are_removed_and_counted(home: TinyHome, agent: FakeAgen
     assert home.audit("ingest")[-1]["refused"] == drained.refused
 
 
+def test_what_came_before_a_credential_ended_is_taken_in_after_it(home: TinyHome) -> None:
+    """The door acknowledged it: the end of a rotation's overlap must not lose it."""
+    agent = FakeAgent.make()
+    ends = parse_instant("2026-10-31T20:00:00Z")
+    with home.open(ALL_IN) as house:
+        agent.enrol(house, until=ends)
+    keys = keys_of(home)
+    before = dropped(home.root, agent.batch([usage()], keys), "before")
+    after = dropped(home.root, agent.batch([usage()], keys), "after")
+    os.utime(before, (ends.timestamp() - 60,) * 2)
+    os.utime(after, (ends.timestamp() + 60,) * 2)
+    drained = drain(home)
+    assert (drained.accepted, drained.refused) == (1, {"bad_signature": 1})
+
+
 def test_a_changed_bit_anywhere_is_refused(home: TinyHome, agent: FakeAgent) -> None:
     content = agent.batch(crowd("2026-10-05", range(20)), keys_of(home))
     changed = list(flipped(content))

@@ -250,6 +250,16 @@ def test_old_credentials_end_with_the_overlap(home: TinyHome, agent: Path, run: 
     assert [one.until for one in known(home).credentials] == [None]
 
 
+def test_a_rotation_may_change_what_is_reported(home: TinyHome, agent: Path, run: Run) -> None:
+    words = ("--location", "us-nyc", "--location", "us-chi", "--door", DOOR)
+    done = run(home.root, "agent", "rotate", "us-nyc-01", *words, now=LATER)
+    assert done.code == 0
+    assert tomllib.loads(done.out)["locations"] == ["us-nyc", "us-chi"]
+    assert known(home).locations == ("us-nyc", "us-chi")
+    assert run(home.root, "agent", "rotate", "us-nyc-01", "--location", "X", now=LATER).code == 2
+    assert known(home).locations == ("us-nyc", "us-chi")
+
+
 @pytest.mark.parametrize("overlap", ["soon", "-1h", "24", "32d", "1w", ""])
 def test_an_overlap_has_its_form(home: TinyHome, agent: Path, run: Run, overlap: str) -> None:
     before = known(home)
