@@ -314,6 +314,8 @@ def test_an_interrupted_run_ends_with_130_and_leaves_no_lock(call: Call, home: T
     with subprocess.Popen(
         [sys.executable, *words, "--confirm-clock"], cwd=ROOT,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that starts the tests in the background has them ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert process.stdin is not None
         process.stdin.write(usage() + "\n")
