@@ -312,10 +312,9 @@ def test_a_refusing_system_is_told_without_a_path(
 def test_an_interrupted_run_ends_with_130_and_leaves_no_lock(call: Call, home: TinyHome) -> None:
     words = ["-m", "aggregator", "--home", home.root, "ingest", "-", "--now", ALL_IN]
     with subprocess.Popen(
-        [sys.executable, *words, "--confirm-clock"], cwd=ROOT,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # A shell that starts the tests in the background has them ignore interrupts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ["env", "--default-signal=INT", sys.executable, *words, "--confirm-clock"], cwd=ROOT,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdin is not None
         process.stdin.write(usage() + "\n")
