@@ -21,6 +21,7 @@ INSIDE: Final = "10.95.0.1"
 HUB: Final = "hub"
 
 _PORT: Final = 5555
+_NO_CONNECTION: Final = "Connection to the server failed."
 _CLIENT_PORT: Final = 9931
 _HUB_PASSWORD: Final = "hub-password"
 _SERVER_PASSWORD: Final = "server-password"
@@ -77,8 +78,19 @@ class Daemon:
         script = self._folder.with_suffix(".commands")
         script.write_text("".join(f"{line}\n" for line in lines))
         # Where it wants a password it asks for ever.
-        words = ["timeout", "50", "vpncmd", *target, f"/IN:{script}"]
-        return self.namespace.run(["env", "LC_ALL=C", *words])
+        words = ["env", "LC_ALL=C", "timeout", "50", "vpncmd", *target, f"/IN:{script}"]
+
+        def said() -> str | None:
+            try:
+                return self.namespace.run(words)
+            except AssertionError as error:
+                # A server that begins to listen may still turn its first visitors away; then not
+                # one of the lines was run.
+                if _NO_CONNECTION not in str(error):
+                    raise
+                return None
+
+        return wait_for(said, "a server that lets vpncmd in")
 
     def _listens(self) -> bool:
         assert self._process is not None
