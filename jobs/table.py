@@ -31,7 +31,7 @@ def _ingest(house: Deployment) -> Mapping[str, Any]:
     published = _publish(house)
     if drained.refused:
         refused = sum(drained.refused.values())
-        raise BadInputError(f"{refused} batches refused and removed; see: aggregator audit log")
+        raise BadInputError(f"batches refused and removed: {refused}; see: aggregator audit log")
     return {"published": published, "days": list(drained.days)}
 
 

@@ -17,6 +17,7 @@ from aggregator.agent.spool import Spool
 from aggregator.errors import BadInputError
 from aggregator.model.reasons import Reason
 from aggregator.model.records import Record
+from aggregator.wire.batch import read_header
 from aggregator.wire.keys import PublishedKey
 
 MAX_RECORDS: Final = 20_000
@@ -29,9 +30,11 @@ FindKey = Callable[[str], PublishedKey | None]
 class Sealed:
     """A sealed batch that waits; `said` are the totals in it, None for an earlier process's.
 
-    One that was refused is not tried before `not_before`, monotonic seconds.
+    `month` is what its header says, None if that cannot be read. One that was refused is not tried
+    before `not_before`, monotonic seconds.
     """
 
+    month: str | None
     day: str | None
     key_id: str | None
     name: str | None
@@ -55,7 +58,8 @@ class Outbox:
         self._acknowledged: defaultdict[str, dict[Key, Numbers]] = defaultdict(dict)
         self._changed: set[str] = set()
         self._sealed: list[Sealed] = [
-            Sealed(None, None, name, None, None) for name in spool.leftovers()
+            Sealed(_month_of(spool.read(name)), None, None, name, None, None)
+            for name in spool.leftovers()
         ]
 
     @property
@@ -71,6 +75,11 @@ class Outbox:
     def months(self) -> set[str]:
         """Return the months of the records that wait."""
         return {day[:7] for day in self._waiting}
+
+    def kept_months(self) -> set[str]:
+        """Return the months of all that is kept, what an earlier process left among it."""
+        left = {sealed.month for sealed in self._sealed if sealed.month is not None}
+        return left | self.months()
 
     def put(self, records: Iterable[Record]) -> None:
         """Take totals so far; those that were acknowledged, or wait as they are, change nothing."""
@@ -161,7 +170,7 @@ class Outbox:
             del self._acknowledged[day]
         self._changed = {day for day in self._changed if not day.startswith(month)}
         for sealed in list(self._sealed):
-            if sealed.day is not None and sealed.day.startswith(month):
+            if sealed.month == month:
                 self.drop(sealed)
         return lost
 
@@ -187,7 +196,7 @@ class Outbox:
             said = {each: numbers for each, (numbers, _record) in part}
             name = self._kept(content)
             held = content if name is None else None
-            self._sealed.append(Sealed(day, key.key_id, name, held, said))
+            self._sealed.append(Sealed(day[:7], day, key.key_id, name, held, said))
         for sealed in old:
             self.drop(sealed)
         self._changed.discard(day)
@@ -208,6 +217,13 @@ class Outbox:
             self._spool.remove(sealed.name)
         except BadInputError as error:
             self.spool_trouble = str(error)
+
+
+def _month_of(content: bytes | None) -> str | None:
+    try:
+        return None if content is None else read_header(content).month
+    except BadInputError:
+        return None
 
 
 def _by_key(item: tuple[Key, tuple[Numbers, Record]]) -> str:

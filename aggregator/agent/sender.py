@@ -164,13 +164,11 @@ class Sender:
 
     def _month_is_over(self, sealed: Sealed) -> None:
         """Drop the month if our own clock says so too: one wrong clock alone destroys nothing."""
-        if sealed.day is None:
+        if sealed.month is None:
             self._outbox.drop(sealed)
-            self._journal.say(
-                Level.WARNING, "dropped a batch of an earlier start: its month is over"
-            )
-        elif is_over(sealed.day[:7], self._clock.now()):
-            self.drop_month(sealed.day[:7])
+            self._journal.say(Level.WARNING, "dropped a batch of an earlier start: it is none")
+        elif is_over(sealed.month, self._clock.now()):
+            self.drop_month(sealed.month)
         else:
             self._journal.say(
                 Level.ERROR, "the door says that this month is over: compare both clocks"

@@ -126,7 +126,10 @@ class Service:
         self._tell_status()
         left = self._outbox.pending_records
         if left:
-            place = "and are lost" if self._spool.folder is None else "and wait in the spool"
+            kept = self._spool.folder is not None and self._outbox.pending_batches
+            place = "and wait in the spool" if kept else "and are lost: no key to seal them with"
+            if self._spool.folder is None:
+                place = "and are lost: there is no spool"
             self._journal.say(Level.WARNING, f"ended; {left} records were not sent {place}")
 
     def close(self) -> None:
@@ -181,6 +184,10 @@ class Service:
 
     def _seal_changed(self) -> None:
         missing = frozenset(self._outbox.seal(self._keys.key))
+        if missing and self._spool.folder is not None:
+            # Where there is no door, somebody brings a newer announcement into the spool.
+            self._sender.take_kept_keys()
+            missing = frozenset(self._outbox.seal(self._keys.key))
         if missing - self._told_missing and self._keys.is_known:
             words = f"no key is announced for {', '.join(sorted(missing))}: its totals wait"
             self._journal.say(Level.WARNING, words)
@@ -198,7 +205,7 @@ class Service:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         self._overdue = {
             month: self._overdue.get(month, monotonic)
-            for month in self._outbox.months()
+            for month in self._outbox.kept_months()
             if self._is_overdue(month, now)
         }
         for month, since in self._overdue.items():

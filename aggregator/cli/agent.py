@@ -52,7 +52,6 @@ _ROTATE_EPILOG = """\b
 Examples:
   aggregator agent rotate us-nyc-01 --out us-nyc-01.toml
   aggregator agent rotate us-nyc-01 --overlap 0 --out us-nyc-01.toml
-  aggregator agent rotate us-nyc-01 --location us-nyc --location us-chi --out us-nyc-01.toml
 """
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "": 1}
 _LONGEST = dt.timedelta(days=31)
@@ -132,12 +131,6 @@ def enrol_command(
 @command("rotate", epilog=_ROTATE_EPILOG)
 @click.argument("agent", metavar="ID")
 @click.option(
-    "--location",
-    "locations",
-    multiple=True,
-    help="What it may report from now on; repeatable. Else as before.",
-)
-@click.option(
     "--overlap",
     type=_Span(),
     default="24h",
@@ -150,7 +143,6 @@ def enrol_command(
 def rotate_command(
     said: Globals,
     agent: str,
-    locations: tuple[str, ...],
     overlap: dt.timedelta,
     door: str | None,
     public_key: str | None,
@@ -161,7 +153,7 @@ def rotate_command(
 
     key = None if public_key is None else _public_key(public_key)
     with said.write() as house:
-        papers = enrol.rotated(house, agent, overlap, door, key, locations)
+        papers = enrol.rotated(house, agent, overlap, door, key)
         with _handed_over(papers, out):
             enrol.register(house, papers)
     _tell(said, papers, out, "has new credentials")

@@ -8,6 +8,7 @@ import datetime as dt
 import functools
 import ipaddress
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,6 +84,7 @@ class Door:
         self._journal = journal
         self._rates = Rates(limits)
         self._budget = Budget(limits.body_bytes_at_once)
+        self._bodies: Counter[str] = Counter()
         self._threads = ThreadPoolExecutor(_THREADS, "door")
         self._is_low = False
         self._description = _description()
@@ -133,8 +135,12 @@ class Door:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != OCTETS:
             raise _RefusedError(Fault.WRONG_TYPE)
         reserved = MAX_BATCH_BYTES if length is None else length
+        if self._bodies[agent.id] >= self._limits.bodies_of_an_agent:
+            # One agent alone must not take the room of all.
+            raise _RefusedError(Fault.TOO_MANY_REQUESTS, {"Retry-After": "1"})
         if not self._budget.take(reserved):
             raise _RefusedError(Fault.BUSY)
+        self._bodies[agent.id] += 1
         try:
             content = await self._body(request)
             taken = await self._in_thread(
@@ -148,6 +154,7 @@ class Door:
             return answers.refusal(Fault.NOT_READY)
         finally:
             self._budget.give_back(reserved)
+            self._bodies[agent.id] -= 1
         if isinstance(taken, Refusal):
             return self._refusal(taken)
         self._tell_disk(is_low=False)

@@ -28,6 +28,7 @@ class Limits:
     kept_seconds: float = 600.0
     shutdown_seconds: int = 30
     body_bytes_at_once: int = 256 << 20
+    bodies_of_an_agent: int = 16
     linger_seconds: float = 2.0
     linger_bytes: int = 8 << 20
     burst: int = 120

@@ -2,7 +2,8 @@
 
 A batch leaves the inbox when its rows are sealed and its rejections are counted, so a killed run
 is simply run again. One that can never be opened leaves as well, and is counted; one that only
-waits for something (its agent's enrolment, its month's key) stays, until its month is purged.
+waits for something (its agent's enrolment, its month's key, a clock out of doubt) stays, until its
+month is purged.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Wait(enum.StrEnum):
 
     UNKNOWN_AGENT = "unknown_agent"
     NO_KEY = "no_key"
+    CLOCK = "clock"
     UNREADABLE = "unreadable"
 
 
@@ -148,14 +150,15 @@ class _Opener:
         """Return what is in a batch, or why it is not opened."""
         try:
             came = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
-            found = batch.parse(path.read_bytes())
+            found = batch.parse(self._house.inbox.read(path))
         except BadInputError:
             return Refusal.MALFORMED
         except (OSError, OverflowError, ValueError):
             return Wait.UNREADABLE
         header = found.header
         if self._house.gate.is_over(header.month):
-            return Refusal.MONTH_OVER
+            # A clock that is in doubt must not remove what was acknowledged; a purge does.
+            return Wait.CLOCK if self._house.clock.in_doubt else Refusal.MONTH_OVER
         agent = self._agent(header.agent)
         if agent is None:
             return Wait.UNKNOWN_AGENT

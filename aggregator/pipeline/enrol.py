@@ -25,6 +25,9 @@ from aggregator.wire.batch import AGENT_ID
 OWN_KEY_FILE: Final = "/etc/aggregator-agent/signing.key"
 """Where `aggregator-agent keys` puts a signing key that the agent made itself."""
 
+_REMEMBERED: Final = dt.timedelta(days=35)
+"""Longer than any month's batches may wait."""
+
 _HEAD: Final = """\
 # The enrolment of one agent, and a secret: mode 0600, for nobody but the agent.
 """
@@ -57,7 +60,9 @@ def new(
         raise RefusedError(
             f"{agent} is enrolled already; for new credentials run: aggregator agent rotate {agent}"
         )
-    names = _locations(locations)
+    if not locations or not all(map(is_location, locations)):
+        raise UsageError("write a location like us-nyc: small letters, digits and hyphens")
+    names = tuple(dict.fromkeys(locations))
     return _papers(house, Agent(agent, names, house.now, None, ()), door, public_key)
 
 
@@ -67,12 +72,12 @@ def rotated(
     overlap: dt.timedelta,
     door: str | None = None,
     public_key: bytes | None = None,
-    locations: Sequence[str] = (),
 ) -> Papers:
     """Return papers with new credentials for an agent; the old ones end after `overlap`.
 
-    It may report `locations` from now on, those of before if none are given. BadInputError if there
-    is no such agent, RefusedError if it was revoked, UsageError for what cannot be a location.
+    Those that ended are remembered as long as a batch of theirs may wait in the inbox, but for an
+    overlap of 0, which forgets them all. BadInputError if there is no such agent, RefusedError if
+    it was revoked.
     """
     found = _known(house, agent)
     if found.revoked_at is not None:
@@ -82,10 +87,8 @@ def rotated(
         dataclasses.replace(one, until=ends if one.until is None else min(one.until, ends))
         for one in found.credentials
     )
-    kept = tuple(one for one in old if one.is_good(house.now))
-    places = _locations(locations) if locations else found.locations
-    changed = dataclasses.replace(found, credentials=kept, locations=places)
-    return _papers(house, changed, door, public_key)
+    kept = tuple(one for one in old if overlap and one.is_good(house.now - _REMEMBERED))
+    return _papers(house, dataclasses.replace(found, credentials=kept), door, public_key)
 
 
 def register(house: Deployment, papers: Papers) -> None:
@@ -114,12 +117,6 @@ def listed(house: Deployment) -> list[Agent]:
     """Return every agent ever enrolled, by id."""
     found = (house.agents.load(agent) for agent in house.agents.ids())
     return [agent for agent in found if agent is not None]
-
-
-def _locations(given: Sequence[str]) -> tuple[str, ...]:
-    if not given or not all(map(is_location, given)):
-        raise UsageError("write a location like us-nyc: small letters, digits and hyphens")
-    return tuple(dict.fromkeys(given))
 
 
 def _known(house: Deployment, agent: str) -> Agent:

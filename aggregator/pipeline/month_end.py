@@ -201,9 +201,12 @@ def _published(house: Deployment, month: str) -> list[Mapping[str, Any]]:
 
 
 def _destroy(house: Deployment, month: str) -> None:
-    """Carry out the plan: keys first, since without them the rest is unreadable."""
-    plan = plan_purge(house, month)
+    """Carry out the plan: keys first, since without them the rest is unreadable.
+
+    Whatever keeps a file of the rest from being listed or removed, the keys are gone.
+    """
     house.keys.destroy(month)
+    plan = plan_purge(house, month)
     for number, step in enumerate(plan.steps):
         house.progress("removing", number, len(plan.steps))
         atomic.remove(house.home.root / step.item.path)

@@ -35,22 +35,30 @@ class Inbox:
 
     def paths(self) -> list[Path]:
         """Return every batch that waits, by name: which came first does not matter."""
-        return sorted(path for path in self.folder.rglob("*" + SUFFIX) if path.is_file())
+        return sorted(path for path in self.folder.rglob("*" + SUFFIX) if _is_file(path))
+
+    def read(self, path: Path) -> bytes:
+        """Return a batch, of a file that is too large for one only so much as shows it."""
+        with path.open("rb") as file:
+            return file.read(batch.MAX_BATCH_BYTES + 1)
 
     def headers(self) -> Iterator[tuple[Header, Path]]:
-        """Yield the header and the path of each batch that waits; not of files that have none."""
+        """Yield the header and the path of each batch that waits.
+
+        Not of files that have none or cannot be read: they must not stop whoever looks for others.
+        """
         for path in self.paths():
             try:
                 with path.open("rb") as file:
                     yield batch.read_header(file.read(batch.MAX_HEADER_BYTES)), path
-            except (BadInputError, FileNotFoundError):
+            except (BadInputError, OSError):
                 continue
 
     def others(self) -> int:
         """Return how many files lie in the inbox that are no batches, nor on their way."""
         endings = (SUFFIX, atomic.TEMPORARY_SUFFIX)
         return sum(
-            path.is_file() and not path.name.startswith(".") and not path.name.endswith(endings)
+            _is_file(path) and not path.name.startswith(".") and not path.name.endswith(endings)
             for path in self.folder.rglob("*")
         )
 
@@ -63,3 +71,10 @@ class Inbox:
         for folder in sorted(folders):
             if folder.is_dir():
                 atomic.sync_folder(folder)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # below a folder that may not be entered
+        return False

@@ -32,6 +32,8 @@ MAX_BATCH_BYTES: Final = 4 << 20
 """The largest batch that a door takes; an agent splits what is larger."""
 MAX_RECORD_BYTES: Final = 32 << 20
 """The most that a batch may unpack to."""
+MAX_RECORDS: Final = 200_000
+"""The most lines that a batch may hold, ten times what an agent puts into one."""
 
 AGENT_ID: Final = re.compile(r"[a-z][a-z0-9-]{1,62}")
 _KEY_ID: Final = re.compile(r"[0-9a-f]{16}")
@@ -83,7 +85,7 @@ class Batch:
         """Return the records, NDJSON, with the month's private X25519 key.
 
         IntegrityError if the seal or the content hash is wrong; BadInputError if what is inside
-        is no gzip or unpacks to more than `MAX_RECORD_BYTES`.
+        is no gzip, or unpacks to more than `MAX_RECORD_BYTES` or `MAX_RECORDS` lines.
         """
         key = X25519PrivateKey.from_private_bytes(private_key)
         try:
@@ -94,6 +96,8 @@ class Batch:
         records = _unpacked(packed)
         if _content(salt, records) != self.header.content:
             raise IntegrityError("a batch does not hold what its header names")
+        if records.count(b"\n") > MAX_RECORDS:
+            raise BadInputError("holds more records than a batch may")
         return records
 
 

@@ -272,6 +272,51 @@ def test_leftovers_of_a_killed_agent_go_first(monkeypatch: pytest.MonkeyPatch, s
     assert not left.exists()
 
 
+def test_a_door_with_a_wrong_clock_destroys_no_leftover(
+    monkeypatch: pytest.MonkeyPatch, spool: Path
+) -> None:
+    simulation = running(monkeypatch, spool)
+    simulation.door.moods = ["no_answer"]
+    simulation.run(hours=2)
+    (left,) = spool.glob("*.batch")
+    simulation.start()
+    simulation.door.moods, simulation.door.over = ["up"], {"2026-10"}
+    simulation.run(minutes=10)
+    assert left.exists()
+    assert any("compare both clocks" in line for line in log(simulation))
+
+
+def test_cl_2_a_leftover_does_not_outlive_its_month_while_the_door_is_away(
+    monkeypatch: pytest.MonkeyPatch, spool: Path
+) -> None:
+    simulation = simulated(monkeypatch, spool)
+    simulation.run(hours=3)
+    simulation.door.moods = ["no_answer"]
+    simulation.run(hours=3)
+    left = {path.name for path in spool.glob("*.batch")}
+    assert left
+    simulation.start()
+    simulation.run(days=5)
+    assert not left & {path.name for path in spool.glob("*.batch")}
+
+
+def test_an_announcement_brought_into_the_spool_is_taken_without_a_restart(
+    monkeypatch: pytest.MonkeyPatch, spool: Path
+) -> None:
+    """Without a door, files are carried both ways."""
+    simulation = running(monkeypatch, spool)
+    simulation.door.moods = ["no_answer"]
+    simulation.run(hours=1)
+    kept = (spool / "keys.json").read_bytes()
+    (spool / "keys.json").unlink()
+    simulation.start()
+    simulation.run(hours=1)
+    before = len([*spool.glob("*.batch")])
+    (spool / "keys.json").write_bytes(kept)
+    simulation.run(hours=1)
+    assert len([*spool.glob("*.batch")]) > before
+
+
 def test_a_restart_while_the_door_is_away_can_seal(
     monkeypatch: pytest.MonkeyPatch, spool: Path
 ) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batches import FakeAgent, dropped, flipped
@@ -185,6 +186,55 @@ def test_a_bomb_is_refused_and_the_next_batch_taken(
     dropped(home.root, agent.batch([usage()], keys), "1")
     drained = drain(home)
     assert (drained.refused, drained.accepted) == ({"not_opened": 1}, 1)
+
+
+def test_a_clock_in_doubt_removes_nothing_that_was_acknowledged(
+    home: TinyHome, agent: FakeAgent
+) -> None:
+    dropped(home.root, agent.batch([usage()], keys_of(home)))
+    with home.open("2026-12-05T00:00:00Z", confirm=False) as house:
+        assert drain_inbox(house).waiting == {"clock": 1}
+    assert drain(home).accepted == 1
+
+
+def test_a_huge_file_is_not_read_whole(
+    home: TinyHome, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = keys_of(home)
+    huge = dropped(home.root, b"", "0")
+    os.truncate(huge, 1 << 40)
+    dropped(home.root, agent.batch([usage()], keys), "1")
+    drained = drain(home)
+    assert (drained.refused, drained.accepted) == ({"malformed": 1}, 1)
+
+
+def test_a_batch_of_very_many_lines_is_refused(
+    home: TinyHome, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kilobytes would else keep ingest, and every other run, busy for a minute."""
+    dropped(home.root, agent.batch(["{}"] * (batch.MAX_RECORDS + 1), keys_of(home)))
+    assert drain(home).refused == {"not_opened": 1}
+
+
+def test_a_file_that_cannot_be_read_holds_up_neither_drain_nor_purge(
+    home: TinyHome, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = keys_of(home)
+    closed = dropped(home.root, b"", "0")
+    dropped(home.root, agent.batch([usage()], keys), "1")
+    opened = Path.open
+
+    def open_others(path: Path, *words: Any, **named: Any) -> Any:
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *words, **named)
+
+    monkeypatch.setattr(Path, "open", open_others)
+    drained = drain(home)
+    assert (drained.waiting, drained.accepted) == ({"unreadable": 1}, 1)
+    (receipt,) = home.purge()
+    assert receipt["verified"]
+    assert not home.files("keys")
 
 
 def test_a_month_takes_its_waiting_batches_with_it(home: TinyHome, agent: FakeAgent) -> None:

@@ -250,14 +250,20 @@ def test_old_credentials_end_with_the_overlap(home: TinyHome, agent: Path, run: 
     assert [one.until for one in known(home).credentials] == [None]
 
 
-def test_a_rotation_may_change_what_is_reported(home: TinyHome, agent: Path, run: Run) -> None:
-    words = ("--location", "us-nyc", "--location", "us-chi", "--door", DOOR)
-    done = run(home.root, "agent", "rotate", "us-nyc-01", *words, now=LATER)
-    assert done.code == 0
-    assert tomllib.loads(done.out)["locations"] == ["us-nyc", "us-chi"]
-    assert known(home).locations == ("us-nyc", "us-chi")
-    assert run(home.root, "agent", "rotate", "us-nyc-01", "--location", "X", now=LATER).code == 2
-    assert known(home).locations == ("us-nyc", "us-chi")
+def test_an_ended_credential_is_remembered_while_its_batches_may_wait(
+    home: TinyHome, agent: Path, run: Run
+) -> None:
+    """Two rotations in a row must not lose what the door took in between."""
+    old = load_enrolment(agent)
+    words = ("agent", "rotate", "us-nyc-01", "--door", DOOR)
+    assert run(home.root, *words, now=LATER).code == 0
+    assert run(home.root, *words, now="2026-10-04T12:00:00Z").code == 0
+    register = known(home)
+    assert len(register.credentials) == 3
+    assert not register.has_token(old.token, parse_instant("2026-10-04T12:00:00Z"))
+    assert register.has_token(old.token, parse_instant(NEXT_DAY) - dt.timedelta(minutes=1))
+    assert run(home.root, *words, "--overlap", "0", now="2026-10-05T12:00:00Z").code == 0
+    assert len(known(home).credentials) == 1
 
 
 @pytest.mark.parametrize("overlap", ["soon", "-1h", "24", "32d", "1w", ""])
