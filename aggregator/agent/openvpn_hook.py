@@ -3,7 +3,7 @@
 The operator writes into the server's configuration, one line each:
 
     script-security 2
-    client-disconnect "/usr/bin/aggregator-agent openvpn-hook /run/aggregator-agent/openvpn.sock"
+    client-disconnect "/usr/local/bin/aggregator-agent openvpn-hook /run/…/openvpn.sock"
 
 No packet passes the server while it waits for that program, so it sends one datagram and ends, and
 imports next to nothing. Of all that the server tells it, four values are passed on: the common
