@@ -204,7 +204,7 @@ for _command in (enrol_command, list_command, revoke_command, rotate_command):
 
 def _row(agent: Agent, now: dt.datetime) -> dict[str, Any]:
     """Return one line of the list; credentials that are over are left out."""
-    good = [one for one in agent.credentials if one.is_good(now)]
+    good = [one for one in agent.credentials if agent.revoked_at is None and one.is_good(now)]
     return {
         "agent": agent.id,
         "locations": list(agent.locations),

@@ -28,6 +28,8 @@ OWN_KEY_FILE: Final = "/etc/aggregator-agent/signing.key"
 _REMEMBERED: Final = dt.timedelta(days=35)
 """Longer than any month's batches may wait."""
 
+_FOR_GOOD: Final = "{} is revoked for good; enrol the server under another id"
+
 _HEAD: Final = """\
 # The enrolment of one agent, and a secret: mode 0600, for nobody but the agent.
 """
@@ -57,6 +59,8 @@ def new(
     if AGENT_ID.fullmatch(agent) is None:
         raise UsageError("write an agent's id like us-nyc-01: small letters, digits and hyphens")
     if house.agents.path(agent).exists():
+        if _known(house, agent).revoked_at is not None:
+            raise RefusedError(_FOR_GOOD.format(agent))
         raise RefusedError(
             f"{agent} is enrolled already; for new credentials run: aggregator agent rotate {agent}"
         )
@@ -81,7 +85,7 @@ def rotated(
     """
     found = _known(house, agent)
     if found.revoked_at is not None:
-        raise RefusedError(f"{agent} is revoked for good; enrol the server under another id")
+        raise RefusedError(_FOR_GOOD.format(agent))
     ends = house.now + overlap
     old = tuple(
         dataclasses.replace(one, until=ends if one.until is None else min(one.until, ends))

@@ -274,6 +274,15 @@ def test_an_overlap_has_its_form(home: TinyHome, agent: Path, run: Run, overlap:
     assert known(home) == before
 
 
+def test_a_revoked_id_is_not_enrolled_again(home: TinyHome, agent: Path, run: Run) -> None:
+    """Nor is its operator sent in a circle."""
+    assert run(home.root, "agent", "revoke", "us-nyc-01", now=LATER).code == 0
+    again = enrolled(home, run)
+    assert again.code == 5
+    assert "another id" in again.err
+    assert "rotate" not in again.err
+
+
 def test_revoked_is_for_good(home: TinyHome, agent: Path, run: Run) -> None:
     assert run(home.root, "agent", "revoke", "us-nyc-01", now=LATER).code == 0
     assert known(home).revoked_at == parse_instant(LATER)
@@ -302,7 +311,7 @@ def test_the_list_tells_no_secret(home: TinyHome, agent: Path, run: Run) -> None
     assert rows == [
         {
             "agent": "de-fra-01", "locations": ["us-nyc"], "state": "revoked",
-            "enrolled_day": "2026-10-01", "credentials_until": [None],
+            "enrolled_day": "2026-10-01", "credentials_until": [],
         },
         {
             "agent": "us-nyc-01", "locations": ["us-nyc"], "state": "enrolled",
