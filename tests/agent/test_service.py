@@ -629,12 +629,25 @@ def test_stop_without_a_door_leaves_it_in_the_spool(
     simulation.world.pass_time(600)
     log(simulation)
     simulation.service.stop(contextlib.nullcontext)  # type: ignore[arg-type]  # takes any value
-    assert "wait in the spool" if with_spool else "are lost" in log(simulation)[-1]
+    expected = "wait in the spool" if with_spool else "are lost: there is no spool"
+    assert expected in log(simulation)[-1]
     assert simulation.door.requests.count("batch no_answer") == 1
     simulation.start()
     simulation.settle()
     held = simulation.aggregator.held() == simulation.world.truth
     assert held is with_spool
+
+
+def test_stop_without_a_key_does_not_claim_that_the_spool_has_it(
+    monkeypatch: pytest.MonkeyPatch, spool: Path
+) -> None:
+    simulation = simulated(monkeypatch, spool)
+    simulation.door.moods = ["no_answer"]
+    simulation.run(hours=1)
+    log(simulation)
+    simulation.service.stop(contextlib.nullcontext)  # type: ignore[arg-type]  # takes any value
+    assert [*spool.glob("*.batch")] == []
+    assert "are lost: no key" in log(simulation)[-1]
 
 
 def test_reload_takes_a_new_token_and_seals_with_the_new_key(

@@ -344,6 +344,20 @@ def test_no_more_bytes_at_once_than_there_is_room_for(
         assert door.send(content).status == 202
 
 
+def test_one_agent_cannot_take_the_room_of_all(tmp_path: Path, certificates: Certificates) -> None:
+    limits = Limits(bodies_of_an_agent=1)
+    with opened(tmp_path / "home", certificates, limits) as door:
+        content = door.agent.batch([usage()], door.keys)
+        with door.raw() as slow:
+            slow.sendall(head(door, f"Content-Length: {MAX_BATCH_BYTES}"))
+            slow.sendall(b"x")
+            wait_until(lambda: door.server._door._bodies[door.agent.id] == 1)
+            answer = door.send(content)
+            assert (answer.status, answer.word) == (429, "too_many_requests")
+        wait_until(lambda: door.server._door._bodies[door.agent.id] == 0)
+        assert door.send(content).status == 202
+
+
 def test_old_tls_is_not_spoken(shared: Running, certificates: Certificates) -> None:
     for newest in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
         context = certificates.trust()

@@ -236,7 +236,7 @@ class SoftEtherReader:
     def __init__(self, settings: Settings, locate: Locate) -> None:
         """Ask the server that `settings` names; ConfigError if it cannot be asked safely."""
         # TLS loads where it is needed only.
-        from aggregator.agent.collectors.softether_api import Api  # noqa: PLC0415
+        from aggregator.agent.collectors.softether_api import Api  # noqa: PLC0415 - see above
 
         self._wants_connections = settings.connections
         self._locate = locate
