@@ -43,6 +43,12 @@ class IntegrityError(AggregatorError):
     exit_code = 6
 
 
+class DeliveryError(AggregatorError):
+    """Mail could not be delivered, or the directory that knows its addresses did not answer."""
+
+    exit_code = 7
+
+
 class LockedError(AggregatorError):
     """Another run holds the home's lock; try again later."""
 

@@ -1,0 +1,1 @@
+"""The operator's directory of accounts: interchangeable sources, asked at sending time."""

@@ -1,0 +1,91 @@
+"""The settings of mail and of the operator's directory, as config.toml gives them.
+
+Paths are texts, already resolved against the home. Secrets are only named here, never held.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+
+class Security(enum.StrEnum):
+    """How mail travels; `none` is for a server on this machine only."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a secret is: a file, or a variable of the environment; at most one of the two."""
+
+    file: str | None = None
+    variable: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MailSettings:
+    """[mail]: the server, who writes to whom, and how many mails at once.
+
+    `per_minute` 0 is no limit. A run with more than `digest_over` users sends the desk one digest.
+    """
+
+    host: str
+    port: int
+    security: Security
+    sender: str
+    desk: tuple[str, ...]
+    reply_to: str | None = None
+    to_user: bool = False
+    username: str | None = None
+    password: Secret | None = None
+    ca_file: str | None = None
+    timeout_seconds: int = 30
+    per_minute: int = 0
+    digest_over: int = 3
+    language: str = "en"
+    service_name: str = "the VPN service"
+    templates: str | None = None
+
+
+class DirectoryKind(enum.StrEnum):
+    """Where the operator keeps accounts and addresses."""
+
+    CSV = "csv"
+    SQL = "sql"
+    HTTP = "http"
+    COMMAND = "command"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DirectorySettings:
+    """[directory]: asked when a notice is sent, streamed, and never stored (CT-3).
+
+    `path` is of csv; `url` (a secret: it may hold a password) and `query` of sql; `url`, `token`
+    and `ca_file` of http; `command` of command. All of it takes at most `timeout_seconds`.
+    What may hold a password is not in its repr.
+    """
+
+    kind: DirectoryKind
+    path: str | None = None
+    url: Secret | str | None = dataclasses.field(default=None, repr=False)
+    query: str | None = dataclasses.field(default=None, repr=False)
+    token: Secret | None = None
+    ca_file: str | None = None
+    command: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    timeout_seconds: int = 300
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class Entry:
+    """What the directory says of one account; held in memory while a notice is sent."""
+
+    account: str
+    address: str | None = None
+    language: str | None = None
+    plan: str | None = None
+    exempt: bool = False
+    objects: bool = False
+    restricted: bool = False
