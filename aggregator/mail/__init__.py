@@ -1,0 +1,1 @@
+"""Mail: what a notice says, as text and HTML, and how it is handed to a server."""
