@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 
 from aggregator.errors import IntegrityError, LockedError, RefusedError
@@ -20,9 +22,37 @@ from aggregator.stores.audit import AuditLog
 from aggregator.stores.home import OWN_FOLDERS, Config, Home
 from aggregator.stores.inbox import Inbox
 from aggregator.stores.keys import KeyStore
+from aggregator.stores.outbox import Outbox
 from aggregator.stores.receipts import ReceiptStore
 from aggregator.stores.segments import SegmentStore
 from aggregator.stores.tables import TableStore
+
+
+@dataclasses.dataclass(slots=True)
+class Access:
+    """How a run opens its home, once or several times: to write, or to send notices.
+
+    `now` is the clock that a rehearsal sets, `wall` the machine's. A clock is confirmed by the
+    first writing only.
+    """
+
+    home: Home
+    now: dt.datetime | None
+    wall: dt.datetime
+    confirm_clock: bool = False
+    progress: Progress = quiet
+
+    def write(self) -> AbstractContextManager[Deployment]:
+        """Open it under its lock, as `open_to_write` does."""
+        confirmed, self.confirm_clock = self.confirm_clock, False
+        return open_to_write(
+            self.home, self.now, self.wall, confirm_clock=confirmed, progress=self.progress
+        )
+
+    def send(self) -> AbstractContextManager[Deployment]:
+        """Open it under the outbox's own lock, as `open_to_send` does."""
+        return open_to_send(self.home, self.now, self.wall, self.progress)
+
 
 DOOR_LOCK: Final = ".door.lock"
 """In the inbox, the one folder of a home that the door may write to."""
@@ -96,6 +126,21 @@ def open_to_write(
 
 
 @contextlib.contextmanager
+def open_to_send(
+    home: Home, now: dt.datetime | None, wall: dt.datetime, progress: Progress = quiet
+) -> Iterator[Deployment]:
+    """Open `home` for a run that sends notices: under the outbox's lock, not that of the home.
+
+    So mail that takes long holds up no other run, and no purge. LockedError if another run sends;
+    RefusedError for `now` on a home that is no rehearsal.
+    """
+    _check_now(home.load_config(), now)
+    house = _open(home, now or wall, progress)
+    with house.outbox.lock():
+        yield house
+
+
+@contextlib.contextmanager
 def open_door(home: Home, now: dt.datetime | None) -> Iterator[Receiver]:
     """Open what a door needs of `home`: no month keys, no records, and not the lock of runs.
 
@@ -131,6 +176,7 @@ def _open(home: Home, now: dt.datetime, progress: Progress) -> Deployment:
         profile=profile,
         agents=AgentStore(home.folder("agents")),
         inbox=Inbox(home.folder("inbox")),
+        outbox=Outbox(home.folder("outbox")),
         keys=KeyStore(home.folder("keys")),
         segments=SegmentStore(home.folder("raw"), profile.digest),
         tables=TableStore(home.folder("tables")),

@@ -10,9 +10,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from aggregator.errors import BadInputError, IntegrityError
-from aggregator.pipeline import close, drain, month_end, publish
+from aggregator.app import Access
+from aggregator.errors import AggregatorError, BadInputError, IntegrityError
+from aggregator.pipeline import close, drain, month_end, notices, publish
 from aggregator.pipeline.deployment import Deployment
+from jobs import mail
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,26 +25,44 @@ class Job:
     cron: str
     does: str
     missed: str
-    run: Callable[[Deployment], Mapping[str, Any]]
+    run: Callable[[Access], Mapping[str, Any]]
 
 
-def _ingest(house: Deployment) -> Mapping[str, Any]:
-    drained = drain.drain_inbox(house)
-    published = _publish(house)
+def _ingest(access: Access) -> Mapping[str, Any]:
+    with access.write() as house:
+        drained = drain.drain_inbox(house)
+        published = _publish(house)
     if drained.refused:
         refused = sum(drained.refused.values())
         raise BadInputError(f"batches refused and removed: {refused}; see: aggregator audit log")
     return {"published": published, "days": list(drained.days)}
 
 
-def _daily(house: Deployment) -> Mapping[str, Any]:
-    drain.drain_inbox(house)
-    closed = close.close_due_days(house)
-    if closed.failed:
-        raise IntegrityError(
-            f"{len(closed.failed)} days could not be closed; see: aggregator doctor"
-        )
-    return {"closed": list(closed.days)}
+def _daily(access: Access) -> Mapping[str, Any]:
+    """Do each part whatever becomes of the others, then tell of the first that failed."""
+    problems: list[AggregatorError] = []
+    queued = 0
+    with access.write() as house:
+        drain.drain_inbox(house)
+        closed = close.close_due_days(house)
+        if closed.failed:
+            failed = f"{len(closed.failed)} days could not be closed; see: aggregator doctor"
+            problems.append(IntegrityError(failed))
+        try:
+            queued = notices.queue(house).notices
+        except AggregatorError as error:
+            problems.append(error)
+    try:
+        mailed = mail.send(access)
+    except AggregatorError as error:
+        problems.append(error)
+    if problems:
+        raise problems[0]
+    return {"closed": list(closed.days), "notices": queued, "mail": mailed}
+
+
+def _mail(access: Access) -> Mapping[str, Any]:
+    return {"mail": mail.send(access)}
 
 
 def _publish(house: Deployment) -> list[str]:
@@ -50,8 +70,9 @@ def _publish(house: Deployment) -> list[str]:
     return publish.publish(house) if house.agents.ids() else []
 
 
-def _month_end(house: Deployment) -> Mapping[str, Any]:
-    receipts = month_end.purge(house)
+def _month_end(access: Access) -> Mapping[str, Any]:
+    with access.write() as house:
+        receipts = month_end.purge(house)
     if not all(receipt["verified"] for receipt in receipts):
         raise IntegrityError("purged, but a month's tables did not verify; see its receipt")
     return {"purged": [receipt["month"] for receipt in receipts]}
@@ -68,9 +89,16 @@ JOBS: Final = (
     Job(
         "daily",
         "20 0 * * *",
-        "take in the inbox, close every day whose grace is over",
-        "the next run closes every missed day, oldest first",
+        "take in the inbox, close every day whose grace is over, queue and send fair-use notices",
+        "the next run closes every missed day, oldest first, and judges the month as it is then",
         _daily,
+    ),
+    Job(
+        "mail",
+        "*/10 * * * *",
+        "send the notices that wait, and those whose next try is due",
+        "the next run sends them; with the end of their month they expire",
+        _mail,
     ),
     Job(
         "month-end",

@@ -13,7 +13,8 @@ import pytest
 from closed import Run, Said
 
 from aggregator.pipeline import doctor
-from aggregator.pipeline.doctor import Finding, Place, State
+from aggregator.pipeline.doctor import Place
+from aggregator.pipeline.findings import Finding, State
 from aggregator.stores import custody
 from aggregator.stores.home import Home
 

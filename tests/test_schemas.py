@@ -135,7 +135,7 @@ def assert_column(column: dict[str, Any], kind: Kind) -> None:
         nullable = kind is Kind.COUNT_OR_NULL
         assert column["type"] == (["integer", "null"] if nullable else "integer")
         assert column["minimum"] in (-1, 0, 1)
-        assert column["maximum"] in (INT64, 2**32 - 1)
+        assert column["maximum"] in (INT64, 2**32 - 1, 100)
     elif kind is Kind.HISTOGRAM:
         assert column["type"] == "array"
         assert column["items"]["required"] == ["from_bytes", "users"]
@@ -199,7 +199,7 @@ def test_examples_show_every_reason_that_a_small_record_can_have() -> None:
     assert shown == set(Reason) - later
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", sorted(TABLES.keys() - {"notices_monthly"}))  # see test_notices.py
 def test_the_rows_of_a_deployment_are_as_their_schema_says(closed_home: Path, name: str) -> None:
     check = validator(f"{name}.table")
     paths = sorted((closed_home / "tables" / name).rglob("*.parquet"))

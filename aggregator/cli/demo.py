@@ -67,6 +67,7 @@ def _as_text(story: Story, kept: Path | None) -> None:
     days = story.run_days()
     teller.days(days)
     teller.reports(days)
+    teller.fair_use(story.fair_use())
     teller.before(story.search_before())
     teller.after(story.purge())
     teller.closing(kept)
@@ -74,6 +75,7 @@ def _as_text(story: Story, kept: Path | None) -> None:
 
 def _as_json(story: Story, kept: Path | None) -> None:
     daemons, days = story.read_daemons(), story.run_days()
+    fair_use = story.fair_use()
     before, after = story.search_before(), story.purge()
     show.as_json(
         {
@@ -87,6 +89,7 @@ def _as_json(story: Story, kept: Path | None) -> None:
             "named_cells": days.cells,
             "user_days": days.users,
             "named_user_days": days.named_users,
+            "fair_use_notices": fair_use.told,
             "found_before": {
                 "names_in_deliveries": before.delivered.names,
                 "names": before.home.names,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aggregator.demo.daemons import DaemonsRead, SourceRead
-    from aggregator.demo.story import After, Before, Days, Story
+    from aggregator.demo.story import After, Before, Days, FairUse, Story
 
 _WIDTH: Final = 88
 _INDENT: Final = "  "
@@ -112,6 +112,24 @@ class Teller:
         self._folding(days)
         self._charts(days)
         self._apps(last)
+
+    def fair_use(self, told: FairUse) -> None:
+        """Show what the support desk is told of the one user who takes very much."""
+        from aggregator.demo.story import MONTH
+
+        self._act("Whether one user takes more than many others together")
+        self._say(
+            f"The rule of this profile: a user whose month outweighs {told.outweighs} others. Of"
+            f" {told.users:,} users in {MONTH} it finds {told.told}; the support desk is told:"
+        )
+        for sentence in told.sentences:
+            self._say(sentence, indent=_INDENT * 2)
+        self._say(
+            "Who that is, the operator's own directory says when the mail is sent. The notice is"
+            " sealed with the month's key, queued once, and goes with it; here is no mail server,"
+            " so it waits."
+        )
+        self._show_checks()
 
     def before(self, found: Before) -> None:
         """Tell what a search sees while the month's key is there."""

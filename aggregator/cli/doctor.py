@@ -21,9 +21,10 @@ def doctor_command(said: Globals) -> None:
     changes nothing.
     """
     from aggregator.pipeline import doctor
+    from aggregator.pipeline.findings import State
 
     findings = doctor.examine(said.located(), said.read)
-    failed = [finding for finding in findings if finding.state is doctor.State.FAIL]
+    failed = [finding for finding in findings if finding.state is State.FAIL]
     if said.json:
         rows = [
             {
@@ -40,7 +41,7 @@ def doctor_command(said: Globals) -> None:
             ("state", "check", "what was found", "what to do"),
             [
                 (
-                    finding.state.value if finding.state is doctor.State.OK
+                    finding.state.value if finding.state is State.OK
                     else finding.state.value.upper(),
                     finding.check, finding.what, finding.remedy,
                 )

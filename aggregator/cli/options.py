@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ from aggregator.errors import UsageError
 from aggregator.model.days import parse_instant
 
 if TYPE_CHECKING:
+    from aggregator.app import Access
     from aggregator.pipeline.deployment import Deployment
     from aggregator.stores.home import Home
 
@@ -49,20 +50,16 @@ class Globals:
 
         return app.open_to_read(self.located(), self.now, wall_clock(), shown(self))
 
-    @contextlib.contextmanager
-    def write(self, *, confirm_clock: bool = False) -> Iterator[Deployment]:
-        """Open the home for a command that writes, under its lock."""
+    def access(self, *, confirm_clock: bool = False) -> Access:
+        """Return how a job opens the home."""
         from aggregator import app
         from aggregator.cli.progress import shown
 
-        with app.open_to_write(
-            self.located(),
-            self.now,
-            wall_clock(),
-            confirm_clock=confirm_clock,
-            progress=shown(self),
-        ) as house:
-            yield house
+        return app.Access(self.located(), self.now, wall_clock(), confirm_clock, shown(self))
+
+    def write(self, *, confirm_clock: bool = False) -> AbstractContextManager[Deployment]:
+        """Open the home for a command that writes, under its lock."""
+        return self.access(confirm_clock=confirm_clock).write()
 
 
 def wall_clock() -> dt.datetime:

@@ -50,6 +50,7 @@ def _lines(house: Deployment, found: Status) -> Iterator[tuple[str, str]]:
     yield from _clock(house)
     yield from _work(found)
     yield from _purge(house, found)
+    yield from _notices(found)
     yield from _tables(found)
     yield "disk", f"{show.size(found.free_bytes)} free"
 
@@ -117,6 +118,18 @@ def _purge(house: Deployment, found: Status) -> Iterator[tuple[str, str]]:
         left = _duration(purge.due_at - house.now)
         yield "next purge", f"{when}, in {left}: month end and {grace} h of grace"
     yield "raw months", ", ".join(found.kept_months)
+
+
+def _notices(found: Status) -> Iterator[tuple[str, str]]:
+    """Tell of fair-use mail, where there is any; what failed or waits for settings is loud."""
+    if not found.notices:
+        return
+    told = ", ".join(f"{count:,} {state}" for state, count in sorted(found.notices.items()))
+    waits = found.notices.get("queued", 0) + found.notices.get("deferred", 0)
+    if waits and not found.mail_configured:
+        told += "; config.toml has no [mail], so they wait"
+    loud = found.notices.get("failed", 0) or found.notices.get("deferred", 0)
+    yield ("NOTICES" if loud else "notices"), f"{told}; see: aggregator fairuse list"
 
 
 def _tables(found: Status) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,8 @@ PLANTED: Final = (
     "konto-äöü-7130",
     "reseller/44/device-2",
 )
+HEAVY: Final = f"acct-{ACCOUNTS:05d}"
+"""The one account that moves as much as dozens of others."""
 PLANTED_UNTIL: Final = dt.date(2026, 10, 31)
 
 # What a user of an average day moves, in bytes; the spread makes a few move very much.
@@ -163,7 +165,7 @@ class Fleet:
                 elsewhere = PLACES[int(chance() * _LARGE_PLACES)]
                 if chance() < _ELSEWHERE and elsewhere is not home:
                     yield account, elsewhere, int(total * chance()) + 1
-        yield f"acct-{ACCOUNTS:05d}", _HEAVY_PLACE, int(_HEAVY_BYTES * (0.8 + 0.4 * chance()))
+        yield HEAVY, _HEAVY_PLACE, int(_HEAVY_BYTES * (0.8 + 0.4 * chance()))
         for number, account in enumerate(PLANTED):
             if day <= PLANTED_UNTIL and chance() < 0.9:
                 yield account, PLACES[number], int(_MEDIAN_BYTES * (0.5 + chance()))

@@ -17,13 +17,17 @@ from typing import Any, Final
 
 from aggregator import app
 from aggregator.demo.daemons import DaemonsRead, read_daemons
-from aggregator.demo.fleet import FIRST_DAY, LAST_DAY, PLANTED, Delivery, Fleet
+from aggregator.demo.fleet import FIRST_DAY, HEAVY, LAST_DAY, PLANTED, Delivery, Fleet
 from aggregator.errors import IntegrityError
+from aggregator.mail.templates import Renderer
 from aggregator.model.days import end_of_day, instant, month_of, start_of
+from aggregator.model.profile import DEFAULT_PROFILE
 from aggregator.model.records import USAGE_COUNTER
 from aggregator.model.tables import OTHER
+from aggregator.pipeline import fairuse
 from aggregator.pipeline.deployment import Deployment, Progress, quiet
 from aggregator.pipeline.ingest import Ingested, ingest
+from aggregator.pipeline.notices import TABLE
 from aggregator.pipeline.pseudonyms import pseudonym
 from aggregator.pipeline.search import (
     WINDOW,
@@ -34,6 +38,7 @@ from aggregator.pipeline.search import (
     search_folder,
     search_home,
 )
+from aggregator.rules import notices
 from aggregator.stores.home import Home
 from jobs.table import JOBS
 
@@ -43,6 +48,9 @@ MONTH: Final = "2026-10"
 CONTROL: Final = "nl-ams"
 """A location's name, which the tables are meant to hold."""
 
+# In a fleet of 3,000 nobody outweighs the usual 1,000 others.
+OUTWEIGHS: Final = 60
+_PROFILE: Final = DEFAULT_PROFILE.replace("outweighs_mean = 1000", f"outweighs_mean = {OUTWEIGHS}")
 _CRON: Final = dt.timedelta(minutes=20)  # after midnight, as in the table of jobs
 _MONTH_END: Final = dt.timedelta(minutes=40)
 
@@ -69,6 +77,16 @@ class Days:
     folded: Counter[str] = dataclasses.field(default_factory=Counter)  # days, by location
     users: int = 0
     named_users: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FairUse:
+    """What the fair-use rule says of the month: its threshold, the one user, and how it is told."""
+
+    outweighs: int
+    users: int
+    told: int
+    sentences: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,7 +126,9 @@ class Story:
         self._daemons: list[str] = []
         self._truth: dict[str, Mapping[str, Mapping[str, int]]] = {}
         # None, or why keys could outlive their destruction on this file system.
-        self.weakness = app.create(self.home, start_of(FIRST_DAY), rehearsal=True, accept_weak=True)
+        self.weakness = app.create(
+            self.home, start_of(FIRST_DAY), rehearsal=True, accept_weak=True, profile=_PROFILE
+        )
 
     @property
     def now(self) -> dt.datetime:
@@ -142,18 +162,40 @@ class Story:
             self.progress("living through 40 days", number, total)
             extra = self._daemons if number == 0 else []
             self._truth[delivery.day.isoformat()] = self._with_daemons(delivery.truth, number == 0)
-            with self._open(end_of_day(delivery.day) + _CRON) as house:
+            access = self._access(end_of_day(delivery.day) + _CRON)
+            with access.write() as house:
                 got = ingest(house, [self._deliver(delivery, extra)])
-                as_expected &= _as_expected(got, delivery, len(extra))
-                days.accepted += got.accepted
-                days.repeats += delivery.repeats
-                days.reasons.update(got.reasons)
-                exact &= self._run_jobs(house, days, last=number == total - 1)
+            as_expected &= _as_expected(got, delivery, len(extra))
+            days.accepted += got.accepted
+            days.repeats += delivery.repeats
+            days.reasons.update(got.reasons)
+            exact &= self._run_jobs(access, days, last=number == total - 1)
         self.progress("living through 40 days", total, total)
         days.restarts = fleet.restarts
         self._check("every record was accepted or refused as the fleet expected", as_expected)
         self._check(f"{days.cells:,} named cells equal the fleet's own counts, to the byte", exact)
         return days
+
+    def fair_use(self) -> FairUse:
+        """Tell who outweighs many others, in a sentence, and that a notice waits for its mail."""
+        house = self.read()
+        found = fairuse.judge(house, MONTH)
+        heavy = pseudonym(HEAVY.encode(), house.month_keys(MONTH))
+        self._check("the fair-use rule finds the one heavy account, and nobody else",
+                    [one.pseudonym for one in found] == [heavy])  # fmt: skip
+        truth = sum(
+            users.get(HEAVY, 0)
+            for day, places in self._truth.items()
+            if day.startswith(MONTH)
+            for users in places.values()
+        )
+        self._check("its month is what its servers counted, to the byte",
+                    [one.month_bytes for one in found] == [truth])  # fmt: skip
+        book = notices.replay(house.outbox.read(house.month_keys(MONTH)))
+        self._check("it was queued once, in as many nights as it was seen",
+                    len(book.notices) == 1)  # fmt: skip
+        sentences = [line for one in found for line in Renderer(None).sentences(one, "en")]
+        return FairUse(OUTWEIGHS, found[0].users if found else 0, len(book.notices), sentences)
 
     def search_before(self) -> Before:
         """Search for the planted accounts while the month's key is there: they must be found."""
@@ -178,17 +220,19 @@ class Story:
     def purge(self) -> After:
         """Let the month end: purge, search again, and send a record that comes too late."""
         needles = self._remembered()
-        with self._open(self.now) as house:
-            before = _digests(house.home.folder("tables"))
-            for job in JOBS:
-                if job.name == "month-end":
-                    job.run(house)
+        before = _digests(self.home.folder("tables"))
+        for job in JOBS:
+            if job.name == "month-end":
+                job.run(self._access(self.now))
+        with self._access(self.now).write() as house:
             after = _digests(house.home.folder("tables"))
             receipt = house.receipts.read(MONTH)
             found = search_home(house, needles, self.progress)
             control = search_home(house, Needles(names=(CONTROL,)), self.progress)
             late = self._late_record(house)
             entries = _audit_entries(house)
+        counted = f"{TABLE}/"  # goes on counting until the purge is over
+        before = {path: digest for path, digest in before.items() if not path.startswith(counted)}
         kept = {path: digest for path, digest in after.items() if path in before}
         self._check("the month's tables verified against its counters", bool(receipt["verified"]))
         self._check("nothing of the planted accounts is found: no name, no pseudonym",
@@ -198,14 +242,16 @@ class Story:
                     not found.unread and found.sealed == 0)  # fmt: skip
         self._check("the same search finds what is meant to stay, in decoded tables",
                     len(control.files_with(What.NAME, Where.DECODED)) > 0)  # fmt: skip
-        self._check("every table that was there is unchanged, byte for byte", kept == before)
+        self._check("every closed table that was there is unchanged, byte for byte", kept == before)
         self._check("a late record is refused", dict(late.reasons) == {"day_purged": 1})
         self._check("the audit log's chain is whole", entries > 0)
-        added = sorted(after.keys() - before.keys())
+        added = sorted(
+            path for path in after.keys() - before.keys() if not path.startswith(counted)
+        )
         return After(receipt, found, control, len(before), added, late.reasons, entries)
 
-    def _open(self, now: dt.datetime) -> Any:
-        return app.open_to_write(self.home, now, now)
+    def _access(self, now: dt.datetime) -> app.Access:
+        return app.Access(self.home, now, now)
 
     def _check(self, claim: str, holds: bool) -> None:
         self.checks.append(Check(claim, bool(holds)))
@@ -222,15 +268,15 @@ class Story:
         path.write_text("\n".join([*delivery.lines, *extra, ""]), "utf-8")
         return str(path)
 
-    def _run_jobs(self, house: Deployment, days: Days, *, last: bool) -> bool:
+    def _run_jobs(self, access: app.Access, days: Days, *, last: bool) -> bool:
         """Run the nightly jobs; say whether the days that they closed tell the truth."""
-        exact = True
+        exact, house = True, self.read()
         for job in JOBS:
             if last and job.name == "month-end":
                 continue  # an act of its own
-            result = job.run(house)
+            result = job.run(access)
             for month in result.get("purged", ()):
-                days.purged[month] = instant(house.now)
+                days.purged[month] = instant(access.wall)
             for day in result.get("closed", ()):
                 days.closed.append(day)
                 exact &= self._is_true(house, day, days)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from aggregator.errors import ConfigError
+from aggregator.model.fairuse import Rule, rules_from
 from aggregator.model.records import RESERVED_LOCATIONS, SCHEMAS, USAGE_COUNTER
 from aggregator.model.tables import TABLES
 
@@ -36,15 +37,28 @@ connections_daily = 0
 connections_isp_daily = 0
 apps_daily = 0
 usage_monthly = 0
+notices_monthly = 0
 rejections_daily = 0
 closings_daily = 0
 
 [fair_use]             # CS-9: "more traffic than thousands of others combined"
-outweighs_mean = 1000  # warn a user whose month outweighs this many others
+outweighs_mean = 1000  # tell of a user whose month outweighs this many others
+
+# Further rules, each a row; kinds: outweighs_mean, outweighs_lightest, month_bytes, day_bytes,
+# times_median, location_share (percent of a location's bytes of one day).
+# [[fair_use.rules]]
+# name = "fifty-terabytes"
+# kind = "month_bytes"
+# threshold = 50_000_000_000_000
+# warn_percent = [80, 100]     # told once at each step
+# plans = ["personal"]         # accounts on these plans only, as the directory names them
 
 [regions]              # small locations fold into their region before they fold into "other"
 # "region-benelux" = ["nl-ams", "be-bru", "lu-lux"]
 """
+
+# Tables that came after the first profiles were written.
+_NEWER_TABLES: Final = frozenset({"notices_monthly"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,7 +73,7 @@ class Profile:
     day_grace_hours: int
     purge_grace_hours: int
     retention_months: Mapping[str, int]
-    outweighs_mean: int
+    fair_use: tuple[Rule, ...]
     regions: Mapping[str, str]
     digest: str
 
@@ -84,7 +98,6 @@ def parse_profile(text: str) -> Profile:
         },
     )
     grace = _table(data, "grace", {"day_hours", "purge_hours"})
-    fair_use = _table(data, "fair_use", {"outweighs_mean"})
     name = data.get("name")
     if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= 64:
         raise ConfigError("the policy profile needs a name of 1 to 64 printable characters")
@@ -103,7 +116,7 @@ def parse_profile(text: str) -> Profile:
         day_grace_hours=_integer(grace, "grace.day_hours", 0, 24 * 14),
         purge_grace_hours=_integer(grace, "grace.purge_hours", 0, 24 * 14),
         retention_months=_retention(data),
-        outweighs_mean=_integer(fair_use, "fair_use.outweighs_mean", 1, 10**9),
+        fair_use=rules_from(data.get("fair_use", {})),
         regions=_regions(data),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
@@ -131,8 +144,16 @@ def _integer(table: Mapping[str, Any], path: str, least: int, most: int) -> int:
 
 
 def _retention(data: Mapping[str, Any]) -> dict[str, int]:
+    """Return the months that each table is kept; one that the profile does not name, for ever.
+
+    A profile may be older than a table; those that it has always had must be named.
+    """
     table = _table(data, "retention", set(TABLES))
-    return {name: _integer(table, f"retention.{name}", 0, 1200) for name in TABLES}
+    named = [name for name in TABLES if name in table or name not in _NEWER_TABLES]
+    return {
+        **dict.fromkeys(TABLES, 0),
+        **{name: _integer(table, f"retention.{name}", 0, 1200) for name in named},
+    }
 
 
 def _regions(data: Mapping[str, Any]) -> dict[str, str]:

@@ -88,6 +88,23 @@ _ALL: Final = (
         monthly=True,
     ),
     Table(
+        "notices_monthly",
+        {
+            "month": Kind.MONTH,
+            "rule": Kind.TEXT,
+            "percent": Kind.COUNT,
+            "audience": Kind.TEXT,
+            "notices": Kind.COUNT,
+            "sent": Kind.COUNT,
+            "delayed": Kind.COUNT,
+            "failed": Kind.COUNT,
+            "withheld": Kind.COUNT,
+            "expired": Kind.COUNT,
+        },
+        dimensions=4,
+        monthly=True,
+    ),
+    Table(
         "rejections_daily",
         {
             "day": Kind.DAY,

@@ -15,8 +15,8 @@ from aggregator.rules import deletion
 from aggregator.rules.deletion import Item
 from aggregator.stores.audit import Entry
 
-# Not written by the closing of a day: one counts by arrival, one is in the month's receipt.
-_UNRECORDED: Final = frozenset({"rejections_daily", "usage_monthly"})
+# Not written by the closing of a day: one counts by arrival, two are in the month's receipt.
+_UNRECORDED: Final = frozenset({"rejections_daily", "usage_monthly", "notices_monthly"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from aggregator.stores.audit import AuditLog
 from aggregator.stores.home import Config, Home
 from aggregator.stores.inbox import Inbox
 from aggregator.stores.keys import KeyStore, MonthKeys
+from aggregator.stores.outbox import Outbox
 from aggregator.stores.receipts import ReceiptStore
 from aggregator.stores.segments import SegmentStore
 from aggregator.stores.tables import TableStore
@@ -38,6 +39,7 @@ class Deployment:
     profile: Profile
     agents: AgentStore
     inbox: Inbox
+    outbox: Outbox
     keys: KeyStore
     segments: SegmentStore
     tables: TableStore

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import enum
 import os
 import shutil
 import stat
@@ -18,8 +17,9 @@ from typing import Final
 
 from aggregator.errors import AggregatorError, ConfigError, IntegrityError
 from aggregator.model.days import instant
-from aggregator.pipeline import audit, month_end, status
+from aggregator.pipeline import audit, doctor_mail, month_end, status
 from aggregator.pipeline.deployment import Deployment
+from aggregator.pipeline.findings import Finding, Found, State
 from aggregator.stores import atomic, custody
 from aggregator.stores.home import Home
 
@@ -28,25 +28,6 @@ LITTLE_SPACE: Final = 1_000_000_000
 NO_SPACE: Final = 100_000_000
 
 
-class State(enum.StrEnum):
-    """How a check came out."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found, and what to do about it, "" where nothing is to be done."""
-
-    check: str
-    state: State
-    what: str
-    remedy: str = ""
-
-
-Found = Iterator[tuple[State, str, str]]
 Open = Callable[[], Deployment]
 
 
@@ -365,4 +346,5 @@ HOUSE_CHECKS: Final[tuple[tuple[str, Callable[[Deployment], Found]], ...]] = (
     ("clock", _clock),
     ("due days", _due_days),
     ("purge", _purge),
+    *doctor_mail.CHECKS,
 )

@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from aggregator.errors import IntegrityError, RefusedError
 from aggregator.model.days import instant
 from aggregator.model.tables import TABLES
-from aggregator.pipeline import close, monthly
+from aggregator.pipeline import close, monthly, notices
 from aggregator.pipeline.deployment import Deployment
 from aggregator.rules import deletion
 from aggregator.rules.deletion import Item, Kind, Step
@@ -47,13 +47,14 @@ def kept_months(house: Deployment) -> list[str]:
     closed days tell of: what was removed by other hands is told in their receipt.
     """
     kept = {*house.keys.months(), *house.segments.months(), *house.receipts.intents()}
+    kept |= set(house.outbox.months())
     kept |= {day[:7] for day in house.tables.periods("closings_daily")}
     return sorted(kept - set(house.receipts.months()))
 
 
 def remnants(house: Deployment) -> list[str]:
     """Return purged months of which something is here again, as after a restore."""
-    found = {*house.keys.months(), *house.segments.months()}
+    found = {*house.keys.months(), *house.segments.months(), *house.outbox.months()}
     return sorted(found & set(house.receipts.months()))
 
 
@@ -127,21 +128,33 @@ def _settle(house: Deployment, month: str) -> list[str]:
     Anything else does not pass by itself: the month goes without its table, and says so.
     """
     problems: list[str] = []
-    try:
-        if house.segments.files(month):
-            house.month_keys(month)
-        due = [day for day in close.due_days(house) if day.startswith(month)]
-        problems += close.close_days(house, due).failed.values()
-        close.record_closed(house)
-        problems += monthly.write_monthly(house, month)
-        problems += _changed_tables(house, month)
-    except IntegrityError as error:
-        problems.append(str(error))
-    except Exception as error:  # told by its kind, never by its words, which may hold a value
-        if isinstance(error, (OSError, MemoryError)) and not _is_late(house, month):
-            raise
-        problems.append(f"the tables of {month} could not be made: {type(error).__name__}")
+    for settle in (_settle_usage, _settle_notices):
+        try:
+            problems.extend(settle(house, month))
+        except IntegrityError as error:
+            problems.append(str(error))
+        except Exception as error:  # told by its kind, never by its words, which may hold a value
+            if isinstance(error, (OSError, MemoryError)) and not _is_late(house, month):
+                raise
+            problems.append(f"the tables of {month} could not be made: {type(error).__name__}")
     return problems
+
+
+def _settle_usage(house: Deployment, month: str) -> Iterator[str]:
+    """Close what is due and write the month's table; yield what does not verify."""
+    if house.segments.files(month):
+        house.month_keys(month)
+    due = [day for day in close.due_days(house) if day.startswith(month)]
+    yield from close.close_days(house, due).failed.values()
+    close.record_closed(house)
+    yield from monthly.write_monthly(house, month)
+    yield from _changed_tables(house, month)
+
+
+def _settle_notices(house: Deployment, month: str) -> Iterator[str]:
+    """Count the month's notices for the last time: what still waits has expired (CS-10)."""
+    notices.write_figures(house, month, expired=True)
+    yield from ()
 
 
 def _changed_tables(house: Deployment, month: str) -> list[str]:
@@ -259,6 +272,8 @@ def _inventory(house: Deployment) -> list[Item]:
         items += [_item(root, path, Kind.SEGMENT, month) for path in house.segments.files(month)]
     for header, path in house.inbox.headers():
         items.append(_item(root, path, Kind.BATCH, header.month))
+    for month in house.outbox.months():
+        items += [_item(root, path, Kind.NOTICE, month) for path in house.outbox.files(month)]
     for table in TABLES:
         for period in house.tables.periods(table):
             path = house.tables.path(table, period)

@@ -8,9 +8,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aggregator.errors import IntegrityError
 from aggregator.model.days import end_of_day, instant
+from aggregator.model.notices import State
 from aggregator.pipeline import audit, close, month_end
 from aggregator.pipeline.deployment import Deployment
+from aggregator.rules import notices
 from aggregator.rules.clock import observe
 from aggregator.stores.audit import Entry
 
@@ -68,6 +71,8 @@ class Status:
     rejections: Mapping[str, int]
     waiting_batches: int
     agents: int
+    notices: Mapping[str, int]
+    mail_configured: bool
     free_bytes: int
     broken: str | None
 
@@ -80,6 +85,7 @@ def gather(house: Deployment) -> Status:
     closed = house.tables.periods("closings_daily")
     month = closed[-1][:7] if closed else None
     rejection_day = max(house.tables.periods("rejections_daily"), default=None)
+    messages, damaged = messages_by_state(house)
     return Status(
         days=days_of(house),
         last=last,
@@ -95,9 +101,26 @@ def gather(house: Deployment) -> Status:
         rejections=_rejections(house, rejection_day),
         waiting_batches=len(house.inbox.paths()),
         agents=len(house.agents.ids()),
+        notices=messages,
+        mail_configured=house.config.mail is not None,
         free_bytes=shutil.disk_usage(house.home.root).free,
-        broken=broken,
+        broken=broken or damaged,
     )
+
+
+def messages_by_state(house: Deployment) -> tuple[dict[str, int], str | None]:
+    """Return how many messages of the months kept are in each state, and what does not open."""
+    counts: dict[str, int] = {}
+    damaged = None
+    for month in house.outbox.months():
+        try:
+            book = notices.replay(house.outbox.read(house.month_keys(month)))
+        except IntegrityError as error:
+            damaged = str(error)
+            continue
+        for tracked in book.messages.values():
+            counts[tracked.state.value] = counts.get(tracked.state.value, 0) + 1
+    return counts, damaged
 
 
 def next_purge(house: Deployment) -> Purge | None:
@@ -212,5 +235,12 @@ def fields(house: Deployment, status: Status) -> dict[str, Any]:
         ],
         "inbox_batches": status.waiting_batches,
         "agents": status.agents,
+        **{
+            f"messages_{state.value}": status.notices.get(state.value, 0)
+            for state in State
+            if state is not State.EXPIRED
+        },
+        "mail_configured": status.mail_configured,
+        "last_mail_at": status.last["mail"].at if "mail" in status.last else None,
         "disk_free_bytes": status.free_bytes,
     }

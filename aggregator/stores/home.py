@@ -10,7 +10,8 @@ from typing import Any, Final, cast
 
 from aggregator.errors import ConfigError, RefusedError
 from aggregator.model.profile import DEFAULT_PROFILE, Profile, parse_profile
-from aggregator.stores import atomic, custody
+from aggregator.model.settings import DirectorySettings, MailSettings
+from aggregator.stores import atomic, custody, settings
 
 FORMAT: Final = 1
 FOLDERS: Final = ("policy", "agents", "keys", "inbox", "raw", "tables", "outbox", "audit")
@@ -25,6 +26,8 @@ _KNOWN: Final = {
     "limits": {"link_rate_gbits"},
     "keys": {"accept_weak_destruction"},
     "door": _DOOR,
+    "mail": settings.MAIL,
+    "directory": settings.DIRECTORY,
 }
 # A name or an IPv4 address, or an IPv6 address in brackets; then a port.
 _LISTEN: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
@@ -51,6 +54,22 @@ accept_weak_destruction = {weak}
 # private_key = "/etc/aggregator/door.key"
 # client_ca = "/etc/aggregator/agents-ca.pem"  # agents must show a certificate of it as well
 # min_free_mib = 1024  # with less room on the disk no batch is taken
+
+# Fair-use notices are sent where there is a mail server; without it they wait for their month.
+# [mail]
+# host = "mail.example.net"
+# security = "starttls"    # or "tls"; "none" only on this machine
+# from = "Fair use <fair-use@example.net>"
+# desk = ["support@example.net"]
+# to_user = false          # true: users are written to as well
+# username = "aggregator"
+# password_file = "/etc/aggregator/mail.password"
+
+# Who an account is, asked when a notice is sent and never stored: a CSV file here; or sql, http,
+# command. Columns: account, address, language, plan, exempt, objects, restricted.
+# [directory]
+# kind = "csv"
+# path = "/etc/aggregator/accounts.csv"
 """
 
 
@@ -78,6 +97,8 @@ class Config:
     link_rate_gbits: int
     accept_weak_destruction: bool
     door: DoorConfig
+    mail: MailSettings | None = None
+    directory: DirectorySettings | None = None
 
     @property
     def max_bytes(self) -> int:
@@ -143,12 +164,18 @@ class Home:
         """Return the settings; ConfigError says what is missing or wrong."""
         own = self._parse(self.config_path)
         data = own if self.settings is None else self._parse(self.settings)
+        mail = settings.mail(data.get("mail"), self.root)
+        directory = settings.directory(data.get("directory"), self.root)
+        if mail is not None and mail.to_user and directory is None:
+            raise ConfigError("config.toml has mail.to_user, which needs [directory] for addresses")
         return Config(
             # Only the home itself says that it is a rehearsal: else --now could reach real data.
             rehearsal=_setting(own, "", "rehearsal", bool),
             link_rate_gbits=_setting(data, "limits", "link_rate_gbits", int),
             accept_weak_destruction=_setting(data, "keys", "accept_weak_destruction", bool),
             door=_door(data.get("door", {}), self.root),
+            mail=mail,
+            directory=directory,
         )
 
     def _parse(self, path: Path) -> dict[str, Any]:

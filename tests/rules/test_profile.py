@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.errors import ConfigError
+from aggregator.model.fairuse import Rule, RuleKind
 from aggregator.model.profile import DEFAULT_PROFILE, parse_profile
 from aggregator.model.tables import TABLES
 
@@ -96,7 +97,7 @@ def test_the_default_profile_is_what_design_says() -> None:
     profile = parse_profile(DEFAULT_PROFILE)
     assert (profile.k, profile.largest_percent, profile.two_largest_percent) == (10, 50, 85)
     assert (profile.day_grace_hours, profile.purge_grace_hours) == (24, 48)
-    assert profile.outweighs_mean == 1000
+    assert profile.fair_use == (Rule("outweighs_mean", RuleKind.OUTWEIGHS_MEAN, 1000),)
     assert profile.retention_months == dict.fromkeys(TABLES, 0)
     assert profile.regions == {}
     assert profile.digest != parse_profile(DEFAULT_PROFILE + "\n").digest

@@ -1,0 +1,334 @@
+"""Deliver: send the messages that are due, one at a time, and note what became of each.
+
+The account behind a pseudonym is looked up now, for these messages only, and let go of with them
+(CT-3). What the directory says may withhold a notice: an exemption, an objection, a restriction.
+Each mail's outcome is durable before the next one begins, so a killed run sends at most one mail
+again, the same one with the same Message-ID. The home's lock is not held: a server that is slow
+or dead holds up nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from aggregator.directory.lookup import DirectoryError, look_up
+from aggregator.errors import IntegrityError
+from aggregator.mail.letter import (
+    BadAddressError,
+    Case,
+    Letter,
+    content,
+    envelope_address,
+    needs_utf8,
+)
+from aggregator.mail.smtp import Outcome, ServerError, Session
+from aggregator.mail.templates import Renderer
+from aggregator.model.days import instant
+from aggregator.model.notices import Audience, Deferral, Notice, State, Withheld
+from aggregator.model.settings import Entry, MailSettings
+from aggregator.pipeline.deployment import Deployment
+from aggregator.pipeline.pseudonyms import pseudonym
+from aggregator.rules import notices
+from aggregator.rules.notices import Book, Tracked
+from aggregator.stores import secret
+from aggregator.stores.keys import MonthKeys
+
+USER: Final = "user"
+"""How the outbox names a user's own address, which it never holds."""
+
+_GIVE_UP_AFTER: Final = 3
+"""So many mails in a row that the server did not answer for end a run: the rest waits."""
+
+Pause = Callable[[float], None]
+"""Wait for so many seconds."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Delivered:
+    """What a run came to, in messages; `withheld` counts notices of a message.
+
+    `waiting` are those whose next try is later, or that wait for mail settings (`configured` is
+    False). `problems` says why something that was tried could not be delivered.
+    """
+
+    months: tuple[str, ...]
+    sent: int
+    deferred: int
+    failed: int
+    withheld: int
+    waiting: int
+    problems: frozenset[str]
+    configured: bool
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts by what became of the messages."""
+        names = ("sent", "deferred", "failed", "withheld", "waiting")
+        return {name: getattr(self, name) for name in names}
+
+
+def deliver(house: Deployment, *, pause: Pause, impatient: bool = False) -> Delivered:
+    """Send every message that is due; `impatient` also those whose next try is later.
+
+    Without mail settings nothing is sent. ConfigError if a secret or a template is not usable;
+    IntegrityError if a month's outbox is damaged, after the others were seen to. Both before a
+    mail of that month is sent.
+    """
+    run = _Run(house, pause, impatient)
+    damaged: IntegrityError | None = None
+    for month in house.outbox.months():
+        if house.gate.is_over(month):
+            continue
+        try:
+            run.month(month)
+        except IntegrityError as error:
+            damaged = error
+    if damaged is not None:
+        raise damaged
+    return run.delivered()
+
+
+class _Run:
+    """One run over all months: the tools that are made when first needed, and the counts."""
+
+    def __init__(self, house: Deployment, pause: Pause, impatient: bool) -> None:
+        self.house = house
+        self.pause = pause
+        self.impatient = impatient
+        self.months: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.problems: set[str] = set()
+        self.rests = False  # whether a mail went out since the last pause
+        self._renderer: Renderer | None = None
+
+    def month(self, month: str) -> None:
+        """Send what is due of one month."""
+        house = self.house
+        keys = house.month_keys(month)
+        book = notices.replay(house.outbox.read(keys))
+        waits = sum(tracked.state.waits for tracked in book.messages.values())
+        settings = house.config.mail
+        due = notices.due(book, house.now, self.impatient) if settings else []
+        self.counts["waiting"] += waits - len(due)
+        if settings is None or not due:
+            return
+        self.months.append(month)
+        _Month(self, keys, book, settings).send(due)
+
+    def renderer(self, settings: MailSettings) -> Renderer:
+        """Return the templates, all of them checked before the first mail is sent."""
+        if self._renderer is None:
+            self._renderer = Renderer(settings)
+            self._renderer.check()
+        return self._renderer
+
+    def delivered(self) -> Delivered:
+        """Return what the run came to."""
+        return Delivered(
+            months=tuple(self.months),
+            sent=self.counts["sent"],
+            deferred=self.counts["deferred"],
+            failed=self.counts["failed"],
+            withheld=self.counts["withheld"],
+            waiting=self.counts["waiting"],
+            problems=frozenset(self.problems),
+            configured=self.house.config.mail is not None,
+        )
+
+
+class _Month:
+    """The messages of one month that are due: withhold, write, send, note."""
+
+    def __init__(self, run: _Run, keys: MonthKeys, book: Book, settings: MailSettings) -> None:
+        self.run = run
+        self.house = run.house
+        self.keys = keys
+        self.book = book
+        self.settings = settings
+        self.renderer = run.renderer(settings)
+        self.entries: Mapping[int, Entry] | None = None
+        self.at = instant(run.house.now)
+        self.unanswered = 0
+
+    def send(self, due: Sequence[Tracked]) -> None:
+        """Send the messages that are due; when nobody can be asked, all of them wait."""
+        try:
+            self.entries = self._look_up(due)
+        except DirectoryError as error:
+            self._defer(due, Deferral.DIRECTORY, str(error))
+            return
+        password = secret.read(self.settings.password, "mail.password")
+        done = 0
+        try:
+            with Session(self.settings, password) as session:
+                for done, tracked in enumerate(due):
+                    self.house.progress("sending notices", done, len(due))
+                    if not self._send_one(session, tracked):
+                        return  # the month was purged meanwhile, and its notices with it
+                    if self.unanswered >= _GIVE_UP_AFTER:
+                        self._defer(due[done + 1 :], Deferral.UNREACHABLE, "the server stopped")
+                        return
+        except ServerError as error:
+            self._defer(due[done:], error.reason, str(error))
+
+    def _look_up(self, due: Sequence[Tracked]) -> Mapping[int, Entry] | None:
+        """Return the directory's entries of the accounts concerned, None without a directory."""
+        settings = self.house.config.directory
+        if settings is None:
+            return None
+        wanted = {
+            self.book.notices[reference].excess.pseudonym
+            for tracked in due
+            for reference in tracked.message.references
+        }
+        self.house.progress("asking the directory", 0, 1)
+        return look_up(settings, lambda account: pseudonym(account, self.keys), wanted)
+
+    def _send_one(self, session: Session, tracked: Tracked) -> bool:
+        """Send one message, or withhold it; return False if its month is gone."""
+        if self.run.rests:
+            self.run.pause(60 / self.settings.per_minute)
+            self.run.rests = False
+        if not self.house.outbox.path(self.keys.month).exists():
+            return False
+        events: list[dict[str, Any]] = []
+        cases = list(self._cases(tracked, events))
+        try:
+            recipients = self._recipients(tracked, cases)
+            written = self._written(tracked, cases, recipients) if cases and recipients else None
+        except BadAddressError:
+            written = None
+        if written is None:
+            events += self._withheld(tracked, cases, Withheld.NO_ADDRESS)
+        else:
+            self.run.rests = bool(self.settings.per_minute)
+            wide = needs_utf8(written)
+            outcome = session.send(self.settings.sender, list(recipients), written, wide)
+            events.append(self._tried(tracked, outcome, recipients))
+        self.run.counts["withheld"] += sum(event["event"] == "withheld" for event in events)
+        return self.house.outbox.append(self.keys, events, create=False)
+
+    def _written(
+        self,
+        tracked: Tracked,
+        cases: Sequence[tuple[Case, Entry | None]],
+        recipients: Mapping[str, str],
+    ) -> bytes:
+        """Return the message; BadAddressError if a recipient's address is none."""
+        message = tracked.message
+        letter = Letter(
+            audience=message.audience,
+            message_id=message.message_id,
+            at=message.at,
+            to=tuple(recipients) if message.audience is Audience.USER else self.settings.desk,
+            language=self._language(tracked, cases),
+            cases=tuple(case for case, _entry in cases),
+        )
+        return content(letter, self.settings, self.renderer)
+
+    def _cases(
+        self, tracked: Tracked, events: list[dict[str, Any]]
+    ) -> Iterator[tuple[Case, Entry | None]]:
+        """Yield what the message may tell; what it may not is added to `events`."""
+        for reference in tracked.message.references:
+            if reference in tracked.withheld:
+                continue
+            notice = self.book.notices[reference]
+            entry = (self.entries or {}).get(notice.excess.pseudonym)
+            reason = _withholding(notice, entry)
+            if reason is not None:
+                events.append(self._withheld_event(tracked, reference, reason))
+                continue
+            account, plan = (entry.account, entry.plan) if entry else (None, None)
+            yield Case(notice.excess, account, plan, reference), entry
+
+    def _recipients(
+        self, tracked: Tracked, cases: Sequence[tuple[Case, Entry | None]]
+    ) -> dict[str, str]:
+        """Return the addresses that have not answered for good: envelope → name in the outbox.
+
+        BadAddressError if one of them is no address.
+        """
+        if tracked.message.audience is Audience.USER:
+            address = next((entry.address for _case, entry in cases if entry), None)
+            return {envelope_address(address): USER} if address else {}
+        over = {*tracked.accepted, *tracked.refused}
+        return {envelope_address(one): one for one in self.settings.desk if one not in over}
+
+    def _language(self, tracked: Tracked, cases: Sequence[tuple[Case, Entry | None]]) -> str:
+        if tracked.message.audience is Audience.USER:
+            entry = cases[0][1]
+            return (entry.language if entry else None) or self.settings.language
+        return self.settings.language
+
+    def _tried(
+        self, tracked: Tracked, outcome: Outcome, names: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Return the event of one try, and count it."""
+        after = State.SENT if outcome.accepted else State.FAILED
+        after = State.DEFERRED if outcome.deferred else after
+        self.run.counts[after.value] += 1
+        if outcome.deferred:
+            self.run.problems |= {reason.value for reason in outcome.deferred.values()}
+        if outcome.refused:
+            self.run.problems.add("refused for good")
+        cut = {Deferral.CUT, Deferral.SLOW} & set(outcome.deferred.values())
+        self.unanswered = self.unanswered + 1 if cut and not outcome.accepted else 0
+        next_at = notices.retry_at(tracked.attempts + 1, self.house.now)
+        return {
+            "event": "tried",
+            "at": self.at,
+            "message_id": tracked.message.message_id,
+            "accepted": [names[one] for one in outcome.accepted],
+            "refused": [[names[one], code] for one, code in outcome.refused.items()],
+            "deferred": [[names[one], reason.value] for one, reason in outcome.deferred.items()],
+            "next_at": instant(next_at) if outcome.deferred else None,
+        }
+
+    def _defer(self, due: Sequence[Tracked], reason: Deferral, why: str) -> None:
+        """Note that nobody could be asked: all of `due` wait for a later run."""
+        if not due:
+            return
+        attempts = max(tracked.attempts for tracked in due) + 1
+        event = {
+            "event": "deferred",
+            "at": self.at,
+            "message_ids": [tracked.message.message_id for tracked in due],
+            "reason": reason.value,
+            "next_at": instant(notices.retry_at(attempts, self.house.now)),
+        }
+        self.run.counts["deferred"] += len(due)
+        self.run.problems.add(why)
+        self.house.outbox.append(self.keys, [event], create=False)
+
+    def _withheld(
+        self, tracked: Tracked, cases: Sequence[tuple[Case, Entry | None]], reason: Withheld
+    ) -> list[dict[str, Any]]:
+        return [self._withheld_event(tracked, case.reference, reason) for case, _entry in cases]
+
+    def _withheld_event(self, tracked: Tracked, reference: str, reason: Withheld) -> dict[str, Any]:
+        """Return that a message does not tell of one of its notices."""
+        return {
+            "event": "withheld",
+            "at": self.at,
+            "message_id": tracked.message.message_id,
+            "reference": reference,
+            "reason": reason.value,
+        }
+
+
+def _withholding(notice: Notice, entry: Entry | None) -> Withheld | None:
+    """Return why nobody may be told of `notice`, as the directory has it; None if they may."""
+    if entry is not None:
+        if entry.restricted:
+            return Withheld.RESTRICTED
+        if entry.objects:
+            return Withheld.OBJECTS
+        if entry.exempt:
+            return Withheld.EXEMPT
+    plans = notice.excess.plans
+    if plans and (entry is None or entry.plan not in plans):
+        return Withheld.PLAN
+    return None
