@@ -140,7 +140,7 @@ class Teller:
         self._act(f"A search for {len(PLANTED)} accounts, before the purge of {MONTH}")
         self._say(
             "They are looked for in every file: as text, UTF-16, hexadecimal and base64, in"
-            " decoded Parquet, and by pseudonym in every sealed segment that a key here opens."
+            " decoded Parquet, and by pseudonym in every sealed file that a key here opens."
             " A search is worth something only if it can find:"
         )
         home = found.home
@@ -156,7 +156,7 @@ class Teller:
                 ("in the home, as names", f"{_of(home.names)} in {home.files} files"),
                 (
                     "in the home, with the key",
-                    f"{_of(home.pseudonyms)}, in {pseudonyms} of {home.opened} segments opened",
+                    f"{_of(home.pseudonyms)}, in {pseudonyms} of {home.opened} sealed files",
                 ),
                 (f"the key of {MONTH}", f"in {keys or 'no file'}"),
             ]
@@ -183,7 +183,7 @@ class Teller:
                     "names",
                     f"{_of(home.names)} in {home.files} files, {home.decoded} of them decoded",
                 ),
-                ("pseudonyms", f"{_of(home.pseudonyms)}, {home.opened} segments opened"),
+                ("pseudonyms", f"{_of(home.pseudonyms)}, {home.opened} sealed files opened"),
                 ("the key", "not found" if not home.secrets else "FOUND"),
                 (
                     "control",
@@ -195,7 +195,7 @@ class Teller:
             ]
         )
         self._say(
-            f"The {home.opened} segments that still open are of the month that goes on: the"
+            f"The {home.opened} sealed files that still open are of the month that goes on: the"
             " accounts looked for left before it began."
         )
         self._show_checks()

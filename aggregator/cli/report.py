@@ -23,7 +23,7 @@ _FORMATS: Final = ("table", "json", "csv", "md", "parquet")
 _PRIORITY: Final = {
     "histogram": 9, "p99_bytes": 8, "p90_bytes": 7, "late_bytes": 6, "p50_bytes": 5, "bar": 3,
 }  # fmt: skip
-_MAIN_MEASURES: Final = ("bytes", "attempts", "records")
+_MAIN_MEASURES: Final = ("bytes", "attempts", "notices", "records")
 # Rows up to which histograms are drawn: beyond, nobody looks at each.
 _DRAWN_ROWS: Final = 2000
 
@@ -45,6 +45,11 @@ _KINDS: Final = {
         "month, day, app, version",
         ("--by app,version --from 2026-10", "--by month,app --format json"),
     ),
+    "fair-use": (
+        "Fair-use notices by month, rule, step and audience, and what became of them: counts.",
+        "month, rule, percent, audience",
+        ("--by month", "--by rule,audience --from 2026-01", "--format json"),
+    ),
     "rejections": (
         "Rejected records by arrival day and reason; no value of any record is kept.",
         "month, day, location, agent_build, schema, reason, field, json_type",
@@ -57,6 +62,7 @@ Examples:
   aggregator report usage --from 2026-10-01 --to 2026-10-07
   aggregator report connections --by day --format csv --out connections.csv
   aggregator report apps --by month,app
+  aggregator report fair-use --by month
   aggregator report rejections --by reason,field --json
 """
 
@@ -238,7 +244,7 @@ def _footer(house: Deployment, answer: Report) -> list[str]:
         )
     if "user_days" in answer.data.column_names:
         lines.append("user_days: a user counts once for every day and cell")
-    if plan.table.monthly and plan.last is None:
+    if not plan.table.additive and plan.last is None:
         days = house.tables.periods("usage_daily")
         if days and days[-1][:7] > last:
             lines.append(f"{days[-1][:7]} is not purged yet; --by month adds up its closed days")
@@ -256,7 +262,7 @@ def _table_notes(answer: Report, left_out: Sequence[str]) -> list[str]:
 
 
 def _has_other(answer: Report) -> bool:
-    if answer.plan.table.name == "rejections_daily":
+    if answer.plan.table.name in ("rejections_daily", "notices_monthly"):
         return False
     columns = [answer.data[name] for name in answer.plan.by if name not in ("day", "month")]
     return any({"other", -1} & set(column.unique().to_pylist()) for column in columns)
@@ -280,6 +286,8 @@ def _nothing(house: Deployment, answer: Report) -> str:
     there = available(house, table)
     if there is None and table.name == "rejections_daily":
         return "no record was ever rejected"
+    if there is None and table.name == "notices_monthly":
+        return "no notice was ever queued: aggregator fairuse check shows who is near a rule"
     if there is None and table.monthly:
         return "no month is purged yet: its purge writes a month's table; try --by day,location"
     if there is None:

@@ -31,12 +31,16 @@ class Kind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """One table: its columns in order, and how many of the first are its dimensions."""
+    """One table: its columns in order, and how many of the first are its dimensions.
+
+    Rows of one that is not `additive` may not be added up: its users are distinct ones.
+    """
 
     name: str
     columns: Mapping[str, Kind]
     dimensions: int
     monthly: bool = False
+    additive: bool = True
 
 
 _PERCENTILES: Final = {
@@ -86,6 +90,7 @@ _ALL: Final = (
         },
         dimensions=2,
         monthly=True,
+        additive=False,
     ),
     Table(
         "notices_monthly",

@@ -47,6 +47,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = MappingProxyType(
             ("connections_daily", "connections_isp_daily"), ("day", "location", "country")
         ),
         "apps": Subject(("apps_daily",), ("day", "app", "version")),
+        "fair-use": Subject(("notices_monthly",), ("month", "rule", "percent", "audience")),
         "rejections": Subject(("rejections_daily",), ("day", "reason")),
     }
 )
@@ -117,7 +118,7 @@ def gather(house: Deployment, chosen: Plan) -> Report:
             data = _sorted(data, chosen.by)
         return Report(chosen, data, periods)
     measures = _summable(table)
-    named = {"day" if name == "month" else name for name in chosen.by}
+    named = {"day" if name == "month" and not table.monthly else name for name in chosen.by}
     columns = [name for name in table.columns if name in named or name in measures]
     data = read_columns(house.tables, table.name, periods, columns)
     return Report(chosen, _summed(data, chosen.by, measures), periods)
@@ -157,10 +158,12 @@ def _table_for(kind: str, subject: Subject, by: tuple[str, ...]) -> tuple[Table,
         if set(by) == set(dimensions_of(table)):
             return table, True
     for table in tables:
-        if not table.monthly and set(by) <= {"month", *dimensions_of(table)}:
+        if table.additive and set(by) <= {"month", *dimensions_of(table)}:
             return table, False
     together = "; or ".join(
-        ", ".join(("month", *dimensions_of(table))) for table in tables if not table.monthly
+        ", ".join(dict.fromkeys(("month", *dimensions_of(table))))
+        for table in tables
+        if table.additive
     )
     raise UsageError(f"no table has {' and '.join(by)} together; --by takes some of: {together}")
 
@@ -185,7 +188,7 @@ def _summable(table: Table) -> tuple[str, ...]:
 
 def _summed(data: pa.Table, by: tuple[str, ...], measures: tuple[str, ...]) -> pa.Table:
     """Return the sums of `measures` by the dimensions `by`, in their order."""
-    if "month" in by:
+    if "month" in by and "month" not in data.column_names:
         months = pc.utf8_slice_codeunits(data["day"].cast(pa.string()), 0, 7)
         data = data.append_column("month", months)
     sums = data.group_by(list(by)).aggregate([(name, "sum") for name in measures])

@@ -12,6 +12,7 @@ import binascii
 import dataclasses
 import enum
 import gzip
+import json
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -54,6 +55,7 @@ class Where(enum.StrEnum):
     BYTES = "bytes"
     DECODED = "decoded"
     SEGMENT = "segment"
+    NOTICES = "notices"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -88,7 +90,8 @@ class Found:
     """What a search read and what it saw.
 
     `decoded` files were read a second time as Parquet, gzip or zstd; `opened` and `sealed` count
-    segments with and without keys; `unread` names files that could not be decoded or opened.
+    segments and months of notices with and without keys; `unread` names files that could not be
+    decoded or opened.
     `names`, `pseudonyms` and `secrets` count different needles seen anywhere.
     """
 
@@ -127,14 +130,16 @@ def search_folder(root: Path, needles: Needles, progress: Progress = quiet) -> F
 
 
 def search_home(house: Deployment, needles: Needles, progress: Progress = quiet) -> Found:
-    """Search a home: every file, and every sealed segment whose month's keys are here.
+    """Search a home: every file, and all that is sealed whose month's keys are here.
 
-    In a segment an account is found by the pseudonym that it has under that month's keys.
+    In segments and notices an account is found by the pseudonym that it has under these keys.
     """
     search = _Search(house.home.root, needles)
     search.read_files(progress)
     for month in house.segments.months():
         search.read_month(house, month)
+    for month in house.outbox.months():
+        search.read_notices(house, month)
     return search.found()
 
 
@@ -184,6 +189,21 @@ class _Search:
                         self._open(house, keys, segment)
                 except IntegrityError:
                     self.unread.append(f"raw/{month}/{day} ({kind})")
+
+    def read_notices(self, house: Deployment, month: str) -> None:
+        """Open the notices of `month` if its keys are here; count them as sealed if not."""
+        keys = house.keys.load(month)
+        if keys is None:
+            self.sealed += len(house.outbox.files(month))
+            return
+        name = house.outbox.path(month).relative_to(self.root).as_posix()
+        try:
+            events = house.outbox.read(keys)
+        except IntegrityError:
+            self.unread.append(name)
+            return
+        self.opened += 1
+        self._look(name, Where.NOTICES, json.dumps(events, ensure_ascii=False).encode(), keys)
 
     def _open(self, house: Deployment, keys: MonthKeys, segment: Segment) -> None:
         content = _as_bytes(house.segments.read(keys, segment))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -29,8 +30,8 @@ SUFFIX: Final = ".notices"
 _LOCK: Final = ".lock"
 _FORMAT: Final = "outbox.1"
 _NONCE_BYTES: Final = 12
-_LENGTH: Final = struct.Struct(">I")
-_MAX_FRAME_BYTES: Final = 1 << 30
+# A frame's length, and a check of it: a wrong length must not pass for a frame that was torn off.
+_HEADER: Final = struct.Struct(">I4s")
 
 Event = Mapping[str, Any]
 
@@ -132,7 +133,7 @@ def _seal(keys: MonthKeys, number: int, events: Sequence[Event]) -> bytes:
     plain = json.dumps(list(events), ensure_ascii=False, separators=(",", ":")).encode()
     nonce = secrets.token_bytes(_NONCE_BYTES)
     sealed = AESGCM(keys.segment).encrypt(nonce, plain, _bound(keys, number))
-    return _LENGTH.pack(len(sealed)) + nonce + sealed
+    return _HEADER.pack(len(sealed), _check(keys, number, len(sealed))) + nonce + sealed
 
 
 def _frames(
@@ -142,10 +143,10 @@ def _frames(
     damaged = IntegrityError(f"the outbox of {keys.month} does not open with its month's key")
     cipher = AESGCM(keys.segment)
     offset = number = 0
-    while offset + _LENGTH.size + _NONCE_BYTES <= len(content):
-        (length,) = _LENGTH.unpack_from(content, offset)
-        start = offset + _LENGTH.size + _NONCE_BYTES
-        if length > _MAX_FRAME_BYTES:
+    while offset + _HEADER.size <= len(content):
+        length, check = _HEADER.unpack_from(content, offset)
+        start = offset + _HEADER.size + _NONCE_BYTES
+        if check != _check(keys, number, length):
             raise damaged
         if start + length > len(content):
             return
@@ -160,6 +161,11 @@ def _frames(
         offset = start + length
         number += 1
         yield offset, events
+
+
+def _check(keys: MonthKeys, number: int, length: int) -> bytes:
+    text = f"{_FORMAT}\n{keys.key_id}\n{number}\n{length}".encode()
+    return hashlib.blake2b(text, digest_size=4).digest()
 
 
 def _bound(keys: MonthKeys, number: int) -> bytes:
