@@ -287,7 +287,7 @@ def _nothing(house: Deployment, answer: Report) -> str:
     if there is None and table.name == "rejections_daily":
         return "no record was ever rejected"
     if there is None and table.name == "notices_monthly":
-        return "no notice was ever queued: aggregator fairuse check shows who is near a rule"
+        return "no notice was ever queued: aggregator fairuse check shows who passes a rule"
     if there is None and table.monthly:
         return "no month is purged yet: its purge writes a month's table; try --by day,location"
     if there is None:
