@@ -32,6 +32,8 @@ Examples:
 """
 # More rows than anybody reads; --json has all of them.
 _SHOWN_ROWS: Final = 100
+# Sentences keep numbers and units together; in a terminal that would only hinder a search.
+_PLAIN_SPACES: Final = {0x00A0: " ", 0x202F: " "}
 
 
 @click.group("fairuse", epilog=_EPILOG)
@@ -114,7 +116,7 @@ def _explain(
     for number, (_excess, sentences) in enumerate(told):
         if number:
             print()
-        print("\n".join(sentences))
+        print("\n".join(sentences).translate(_PLAIN_SPACES))
     if any(one.kind.compares and one.users - 1 < house.profile.k for one in found):
         show.words(
             said,
