@@ -59,7 +59,8 @@ def check_command(
 ) -> None:
     """Show who exceeds which rule, by pseudonym, and why. Reads only.
 
-    Everything that was taken in counts, days that are not closed too.
+    Everything that was taken in counts, days that are not closed too. Plans, exemptions and
+    objections are the directory's, which is asked only when a notice is sent.
     """
     from aggregator.pipeline import fairuse
 

@@ -42,6 +42,9 @@ USER: Final = "user"
 _GIVE_UP_AFTER: Final = 3
 """So many mails in a row that the server did not answer for end a run: the rest waits."""
 
+_REFUSED_IN_A_ROW: Final = 20
+"""So many mails in a row refused for good are the settings' fault, not that of the recipients."""
+
 Pause = Callable[[float], None]
 """Wait for so many seconds."""
 
@@ -150,7 +153,7 @@ class _Month:
         self.renderer = run.renderer(settings)
         self.entries: Mapping[int, Entry] | None = None
         self.at = instant(run.house.now)
-        self.unanswered = 0
+        self.unanswered = self.refused = 0
 
     def send(self, due: Sequence[Tracked]) -> None:
         """Send the messages that are due; when nobody can be asked, all of them wait."""
@@ -168,7 +171,12 @@ class _Month:
                     if not self._send_one(session, tracked):
                         return  # the month was purged meanwhile, and its notices with it
                     if self.unanswered >= _GIVE_UP_AFTER:
-                        self._defer(due[done + 1 :], Deferral.UNREACHABLE, "the server stopped")
+                        stopped = "the mail server stopped answering"
+                        self._defer(due[done + 1 :], Deferral.UNREACHABLE, stopped)
+                        return
+                    if self.refused >= _REFUSED_IN_A_ROW:
+                        refuses = "the mail server refuses mail after mail; does it relay for us?"
+                        self._defer(due[done + 1 :], Deferral.SETTINGS, refuses)
                         return
         except ServerError as error:
             self._defer(due[done:], error.reason, str(error))
@@ -276,6 +284,7 @@ class _Month:
             self.run.problems.add("refused for good")
         cut = {Deferral.CUT, Deferral.SLOW} & set(outcome.deferred.values())
         self.unanswered = self.unanswered + 1 if cut and not outcome.accepted else 0
+        self.refused = self.refused + 1 if after is State.FAILED else 0
         next_at = notices.retry_at(tracked.attempts + 1, self.house.now)
         return {
             "event": "tried",

@@ -317,6 +317,20 @@ def test_a_server_that_stops_answering_ends_the_run(tmp_path: Path) -> None:
         assert home.states() == {"deferred": 31}
 
 
+def test_a_server_that_refuses_everybody_ends_the_run(tmp_path: Path) -> None:
+    with RawServer() as server:
+        home = MailHome.make(tmp_path, server.port, more=TO_USER)
+        home.list_accounts(range(50))
+        home.use(range(50))
+        home.queue()
+        server.replies["RCPT"] = 554
+        with pytest.raises(DeliveryError, match="relay"):
+            home.send()
+        assert home.states() == {"failed": 20, "deferred": 31}
+        server.replies.clear()
+        assert home.send(LATER)["sent"] == 31
+
+
 def test_the_rate_is_limited_by_waiting(tmp_path: Path, server: RealServer) -> None:
     home = MailHome.make(tmp_path, server.port, more=f"{TO_USER}\nper_minute = 120")
     home.list_accounts(range(5))
