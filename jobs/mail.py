@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from aggregator.app import Access
 from aggregator.errors import DeliveryError, LockedError
@@ -11,23 +10,35 @@ from aggregator.pipeline import deliver, notices
 from aggregator.pipeline.deliver import Delivered
 
 
-def send(access: Access, *, by_hand: bool = False) -> Mapping[str, int]:
-    """Send every message that is due; return how many were sent, withheld, and so on.
+def send(access: Access, *, by_hand: bool = False, again: bool = False) -> Delivered:
+    """Send every message that is due; return what became of them.
 
     A run `by_hand` tries again at once what waits for a later try, and says so where another run
-    is sending; a job leaves it to that run. DeliveryError if something could not be delivered now.
+    is sending; a job leaves it to that run. With `again` it also sends what was refused for good.
+    Whoever calls looks at `problems`, or uses `check`.
     """
+    began = time.monotonic()
     try:
         with access.send() as house:
-            delivered = deliver.deliver(house, impatient=by_hand, pause=time.sleep)
+            delivered = deliver.deliver(
+                house,
+                pause=time.sleep,
+                elapsed=lambda: time.monotonic() - began,
+                impatient=by_hand,
+                again=again,
+            )
     except LockedError:
         if by_hand:
             raise
-        return {}
+        return deliver.NOTHING
     _record(access, delivered)
+    return delivered
+
+
+def check(delivered: Delivered) -> None:
+    """Raise DeliveryError if something could not be delivered now."""
     if delivered.problems:
         raise DeliveryError(_sentence(delivered))
-    return delivered.counts()
 
 
 def _record(access: Access, delivered: Delivered) -> None:
@@ -49,4 +60,7 @@ def _record(access: Access, delivered: Delivered) -> None:
 def _sentence(delivered: Delivered) -> str:
     told = ", ".join(f"{count:,} {what}" for what, count in delivered.counts().items() if count)
     why = ", ".join(sorted(delivered.problems))
-    return f"mail was not delivered ({why}): {told}; what is deferred is tried again"
+    then = "what is deferred is tried again" if delivered.deferred else ""
+    if delivered.failed:
+        then = "; ".join(filter(None, (then, "what failed: aggregator fairuse send --again")))
+    return f"mail was not delivered ({why}): {told}" + (f"; {then}" if then else "")

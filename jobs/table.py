@@ -52,8 +52,11 @@ def _daily(access: Access) -> Mapping[str, Any]:
             queued = notices.queue(house).notices
         except AggregatorError as error:
             problems.append(error)
+    mailed: Mapping[str, int] = {}
     try:
-        mailed = mail.send(access)
+        delivered = mail.send(access)
+        mailed = delivered.counts()
+        mail.check(delivered)
     except AggregatorError as error:
         problems.append(error)
     if problems:
@@ -62,7 +65,9 @@ def _daily(access: Access) -> Mapping[str, Any]:
 
 
 def _mail(access: Access) -> Mapping[str, Any]:
-    return {"mail": mail.send(access)}
+    delivered = mail.send(access)
+    mail.check(delivered)
+    return {"mail": delivered.counts()}
 
 
 def _publish(house: Deployment) -> list[str]:
@@ -81,7 +86,7 @@ def _month_end(access: Access) -> Mapping[str, Any]:
 JOBS: Final = (
     Job(
         "ingest",
-        "*/5 * * * *",
+        "2-57/5 * * * *",
         "take in the batches that wait in the inbox, announce month keys",
         "the next run takes in everything that waits",
         _ingest,
@@ -95,7 +100,7 @@ JOBS: Final = (
     ),
     Job(
         "mail",
-        "*/10 * * * *",
+        "4-54/10 * * * *",
         "send the notices that wait, and those whose next try is due",
         "the next run sends them; with the end of their month they expire",
         _mail,

@@ -44,7 +44,7 @@ def fairuse_command(context: click.Context, /, **values: Any) -> None:
     context.obj = take_globals(context, values)
 
 
-@command("check", epilog=_CHECK_EPILOG)
+@command("check", epilog=_CHECK_EPILOG, context_settings={"allow_extra_args": True})
 @click.option("--month", metavar="YYYY-MM", help="This month only.  [default: all that are kept]")
 @click.option("--rule", metavar="NAME", help="This rule of the profile only.")
 @click.option(
@@ -64,6 +64,9 @@ def check_command(
     """
     from aggregator.pipeline import fairuse
 
+    if click.get_current_context().args:
+        # Not click's own words: the rest of an account with spaces would be in them.
+        raise UsageError("check takes no further words; put an account with spaces in quotes")
     if month is not None and not is_month(month):
         raise UsageError("--month takes a month such as 2026-10")
     house = said.read()
@@ -81,7 +84,7 @@ def check_command(
         return
     if found:
         _table(said, found)
-    _footer(said, house, months, found)
+    _footer(said, house, months, found, names if rule is None else [rule])
 
 
 for _command in (check_command, *fairuse_mail.COMMANDS):
@@ -105,6 +108,7 @@ def _explain(
 ) -> None:
     from aggregator.mail.templates import Renderer
     from aggregator.pipeline import fairuse
+    from aggregator.rules.notices import may_tell_user
 
     found = [one for month in months for one in fairuse.explain(house, month, account)]
     found = [one for one in found if rule in (None, one.rule)]
@@ -118,11 +122,10 @@ def _explain(
         if number:
             print()
         print("\n".join(sentences).translate(_PLAIN_SPACES))
-    if any(one.kind.compares and one.users - 1 < house.profile.k for one in found):
+    if not all(may_tell_user(one, house.profile.k) for one in found):
         show.words(
             said,
-            f"with fewer than {house.profile.k} others the comparison tells of them:"
-            " do not pass it on",
+            f"a comparison here tells of fewer than {house.profile.k} others: do not pass it on",
         )
     if not told:
         show.words(said, "this account has no counter in a month that is kept")
@@ -191,15 +194,18 @@ def _where(excess: Excess) -> str:
 
 
 def _footer(
-    said: Globals, house: Deployment, months: Sequence[str], found: Sequence[Excess]
+    said: Globals,
+    house: Deployment,
+    months: Sequence[str],
+    found: Sequence[Excess],
+    rules: Sequence[str],
 ) -> None:
-    rules = house.profile.fair_use
     if not rules:
         show.words(said, "the profile has no fair-use rule")
     elif not months:
         show.words(said, "no counters are kept of a month that is not over")
     else:
-        names = ", ".join(one.name for one in rules)
+        names = ", ".join(rules)
         days = [day for month in months for day in house.segments.days(month)]
         between = f"{days[0]} to {days[-1]}" if days else ", ".join(months)
         who = len({(one.month, one.pseudonym) for one in found})

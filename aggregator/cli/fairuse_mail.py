@@ -18,11 +18,12 @@ _SEND_EPILOG: Final = """\b
 Examples:
   aggregator fairuse send
   aggregator fairuse send --test support@example.net
-  aggregator fairuse send --json
+  aggregator fairuse send --again
 """
 _LIST_EPILOG: Final = """\b
 States: queued, deferred (tried again later), sent, failed (refused for good),
-withheld (exempt, objects, restricted, another plan, no address, acknowledged).
+withheld (exempt, objects, restricted, another plan, no address, acknowledged,
+superseded by a higher step, snoozed).
 \b
 Examples:
   aggregator fairuse list
@@ -33,8 +34,9 @@ Examples:
 
 @command("send", epilog=_SEND_EPILOG)
 @click.option("--test", "address", metavar="ADDRESS", help="Send a made-up notice there, at once.")
+@click.option("--again", is_flag=True, help="Also what a server has refused for good.")
 @confirm_clock_option
-def send_command(said: Globals, address: str | None, confirm_clock: bool) -> None:
+def send_command(said: Globals, address: str | None, again: bool, confirm_clock: bool) -> None:
     """Judge the month, queue new notices, and send all that wait.
 
     Messages whose next try is later are tried at once. What could not be delivered stays queued
@@ -56,13 +58,14 @@ def send_command(said: Globals, address: str | None, confirm_clock: bool) -> Non
             queued = notices.queue(house).notices
         except AggregatorError as error:
             problem = error  # what was queued before is sent all the same
-    counts = mail.send(access, by_hand=True)
+    delivered = mail.send(access, by_hand=True, again=again)
     if said.json:
-        show.as_json({"queued": queued, **counts})
+        show.as_json({"queued": queued, **delivered.counts()})
     else:
-        _tell_sent(said, queued, counts, configured=configured)
+        _tell_sent(said, queued, delivered.counts(), configured=configured)
     if problem is not None:
         raise problem
+    mail.check(delivered)
 
 
 def _tell_sent(said: Globals, queued: int, counts: Mapping[str, int], *, configured: bool) -> None:
@@ -124,11 +127,20 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
             row["state"],
             row["attempts"],
             row["next_at"] or "-",
-            row["reason"] or "-",
+            _why(row),
         )
         for row in rows
     ]
     show.table(columns, shown, numbers=("step", "tries"))
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    told = [str(row["reason"])] if row["reason"] else []
+    if row["acknowledged"] and "acknowledged" not in told:
+        told.append("acknowledged")
+    if row["snoozed_until"]:
+        told.append(f"snoozed until {row['snoozed_until']}")
+    return ", ".join(told) or "-"
 
 
 @command("acknowledge", epilog="\b\nExamples:\n  aggregator fairuse acknowledge n-3f9a0c12bd\n")

@@ -18,9 +18,9 @@ Jobs:
   month-end  destroy the raw counters of every month that is over
 \b
 Examples (crontab, UTC):
-  */5 * * * *  aggregator -q --home /srv/usage run ingest
+  2-57/5 * * * *  aggregator -q --home /srv/usage run ingest
   20 0 * * *  aggregator -q --home /srv/usage run daily
-  */10 * * * *  aggregator -q --home /srv/usage run mail
+  4-54/10 * * * *  aggregator -q --home /srv/usage run mail
   40 * * * *  aggregator -q --home /srv/usage run month-end
 """
 

@@ -24,6 +24,7 @@ class Trouble(enum.Enum):
     EMPTY = ("is empty", "see whether its last export failed")
     NO_ACCOUNTS = ("names no account", "see whether its last export failed")
     NO_COLUMN = ('has no column "account"', "name its columns account, address, …")
+    LACKS_COLUMN = ('has no column "{n}", which a rule or mail.to_user needs', "add it to {where}")
     COLUMN_TWICE = ("has a column twice that is needed once", "leave one of the two out")
     MALFORMED = ("is malformed in row {n} (a header is row 0)", "correct that row")
     BAD_OBJECT = ("is malformed in row {n}", "correct that row: one JSON object with an account")

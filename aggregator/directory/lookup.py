@@ -49,20 +49,24 @@ _Queue = queue.Queue[Batch | _End]
 
 
 def look_up(
-    settings: DirectorySettings, pseudonym_of: Callable[[bytes], int], wanted: Collection[int]
+    settings: DirectorySettings,
+    pseudonym_of: Callable[[bytes], int],
+    wanted: Collection[int],
+    needed: Collection[str] = (),
 ) -> Mapping[int, Entry]:
     """Return what the directory says of the accounts whose pseudonyms are `wanted`.
 
     `pseudonym_of` is given the UTF-8 bytes of each account. A pseudonym that the directory does
     not know is not in the result. Rows of one account that contradict each other protect it: a
-    flag set in one is set; all else is of the last one. DirectoryError, of one line without any
+    flag set in one is set; all else is of the last one. `needed` are columns that some row must
+    have. DirectoryError, of one line without any
     value, if the whole did not come within `timeout_seconds` or cannot be trusted; ConfigError if
     a setting or SQLAlchemy is missing.
     """
     if not wanted:
         return {}
     found: dict[int, Entry] = {}
-    end = _gather(settings, pseudonym_of, frozenset(wanted), found)
+    end = _gather(settings, pseudonym_of, frozenset(wanted), found, frozenset(needed))
     _raise(settings, end, found)
     return found
 
@@ -95,15 +99,19 @@ def _gather(
     pseudonym_of: Callable[[bytes], int],
     wanted: frozenset[int],
     found: dict[int, Entry],
+    needed: frozenset[str],
 ) -> _End:
     """Put the wanted entries into `found`; return how it ended."""
-    rows = 0
+    rows, missing = 0, set(needed)
     with _asked(settings, _BATCH_ROWS) as parts:
         for part in parts:
             if isinstance(part, _End):
                 well = part.trouble is None and part.config is None
+                if well and rows and missing:
+                    return _End(Trouble.LACKS_COLUMN, min(missing))
                 return _End(Trouble.NO_ACCOUNTS) if well and not rows else part
             rows += len(part.rows)
+            missing.difference_update(part.columns)
             for row in part.rows:
                 pseudonym = pseudonym_of(row[0].encode())
                 if pseudonym in wanted:

@@ -45,6 +45,7 @@ class Withheld(enum.StrEnum):
     NO_ADDRESS = "no_address"
     ACKNOWLEDGED = "acknowledged"
     SUPERSEDED = "superseded"
+    SNOOZED = "snoozed"
 
 
 class Deferral(enum.StrEnum):

@@ -10,12 +10,14 @@ or dead holds up nothing else.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from aggregator.directory.lookup import DirectoryError, look_up
-from aggregator.errors import IntegrityError
+from aggregator.errors import DeliveryError, IntegrityError
 from aggregator.mail.letter import (
     BadAddressError,
     Case,
@@ -27,7 +29,7 @@ from aggregator.mail.letter import (
 from aggregator.mail.smtp import Outcome, ServerError, Session
 from aggregator.mail.templates import Renderer
 from aggregator.model.days import instant
-from aggregator.model.notices import Audience, Deferral, Notice, State, Withheld
+from aggregator.model.notices import Audience, Deferral, Message, Notice, State, Withheld
 from aggregator.model.settings import Entry, MailSettings
 from aggregator.pipeline.deployment import Deployment
 from aggregator.pipeline.pseudonyms import pseudonym
@@ -45,8 +47,15 @@ _GIVE_UP_AFTER: Final = 3
 _REFUSED_IN_A_ROW: Final = 20
 """So many mails in a row refused for good are the settings' fault, not that of the recipients."""
 
+_PART: Final = 1_000
+_PART_MINUTES: Final = 5
+"""So many messages, or so many minutes of them, are sent on one reading of the directory."""
+
 Pause = Callable[[float], None]
 """Wait for so many seconds."""
+
+Elapsed = Callable[[], float]
+"""The seconds since the run began."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,14 +81,26 @@ class Delivered:
         return {name: getattr(self, name) for name in names}
 
 
-def deliver(house: Deployment, *, pause: Pause, impatient: bool = False) -> Delivered:
+NOTHING: Final = Delivered((), 0, 0, 0, 0, 0, frozenset(), configured=True)
+"""What a run came to that had nothing to do."""
+
+
+def deliver(
+    house: Deployment,
+    *,
+    pause: Pause,
+    elapsed: Elapsed = lambda: 0.0,
+    impatient: bool = False,
+    again: bool = False,
+) -> Delivered:
     """Send every message that is due; `impatient` also those whose next try is later.
 
-    Without mail settings nothing is sent. ConfigError if a secret or a template is not usable;
-    IntegrityError if a month's outbox is damaged, after the others were seen to. Both before a
-    mail of that month is sent.
+    With `again` also what was refused for good. Without mail settings nothing is sent. ConfigError
+    if a setting, a secret or a template is not usable; IntegrityError if a month's outbox is
+    damaged, after the others were seen to.
     """
-    run = _Run(house, pause, impatient)
+    house.config.check_mail()
+    run = _Run(house, pause, elapsed, impatient, again)
     damaged: IntegrityError | None = None
     for month in house.outbox.months():
         if house.gate.is_over(month):
@@ -96,10 +117,14 @@ def deliver(house: Deployment, *, pause: Pause, impatient: bool = False) -> Deli
 class _Run:
     """One run over all months: the tools that are made when first needed, and the counts."""
 
-    def __init__(self, house: Deployment, pause: Pause, impatient: bool) -> None:
+    def __init__(
+        self, house: Deployment, pause: Pause, elapsed: Elapsed, impatient: bool, again: bool
+    ) -> None:
         self.house = house
         self.pause = pause
+        self.elapsed = elapsed
         self.impatient = impatient
+        self.again = again
         self.months: list[str] = []
         self.counts: Counter[str] = Counter()
         self.problems: set[str] = set()
@@ -107,18 +132,43 @@ class _Run:
         self._renderer: Renderer | None = None
 
     def month(self, month: str) -> None:
-        """Send what is due of one month."""
-        house = self.house
-        keys = house.month_keys(month)
-        book = notices.replay(house.outbox.read(keys))
-        waits = sum(tracked.state.waits for tracked in book.messages.values())
-        settings = house.config.mail
-        due = notices.due(book, house.now, self.impatient) if settings else []
-        self.counts["waiting"] += waits - len(due)
-        if settings is None or not due:
-            return
-        self.months.append(month)
-        _Month(self, keys, book, settings).send(due)
+        """Send what is due of one month, a part at a time.
+
+        Each part begins with what the outbox, the directory and the clock say then: an
+        acknowledgement, an objection or a purge that comes meanwhile is heeded.
+        """
+        keys = self.house.month_keys(month)
+        settings = self.house.config.mail
+        seen: set[str] = set()
+        first = True
+        while not self.house.calendar.is_purgeable(month, self.now()):
+            book = notices.replay(self.house.outbox.read(keys))
+            due = [one for one in self._due(book) if one.message.message_id not in seen]
+            if first:
+                waits = sum(tracked.state.waits for tracked in book.messages.values())
+                self.counts["waiting"] += waits - sum(one.state.waits for one in due)
+            if settings is None or not due:
+                return
+            if first:
+                self.months.append(month)
+            first = False
+            part = _part(settings)
+            seen |= {one.message.message_id for one in due[:part]}
+            if not _Month(self, keys, book, settings).send(due, part):
+                return
+
+    def now(self) -> dt.datetime:
+        """Return the instant now: that of the house, and what has passed since."""
+        return self.house.now + dt.timedelta(seconds=self.elapsed())
+
+    def _due(self, book: Book) -> list[Tracked]:
+        settings = self.house.config.mail
+        if settings is None:
+            return []
+        found = notices.due(book, self.now(), self.impatient, again=self.again)
+        # Whoever stops writing to users means those mails too that are queued already.
+        to_user = settings.to_user
+        return [one for one in found if to_user or one.message.audience is Audience.DESK]
 
     def renderer(self, settings: MailSettings) -> Renderer:
         """Return the templates, all of them checked before the first mail is sent."""
@@ -152,34 +202,47 @@ class _Month:
         self.settings = settings
         self.renderer = run.renderer(settings)
         self.entries: Mapping[int, Entry] | None = None
-        self.at = instant(run.house.now)
+        self.at = instant(run.now())
         self.unanswered = self.refused = 0
 
-    def send(self, due: Sequence[Tracked]) -> None:
-        """Send the messages that are due; when nobody can be asked, all of them wait."""
+    def send(self, due: Sequence[Tracked], part: int) -> bool:
+        """Send the first `part` messages of those due; return whether to go on with the others.
+
+        When nobody can be asked, all of them wait.
+        """
         try:
-            self.entries = self._look_up(due)
+            self.entries = self._look_up(due[:part])
         except DirectoryError as error:
             self._defer(due, Deferral.DIRECTORY, str(error))
-            return
+            return False
         password = secret.read(self.settings.password, "mail.password")
         done = 0
         try:
+            self.house.outbox.check_room(self.keys.month)
             with Session(self.settings, password) as session:
-                for done, tracked in enumerate(due):
+                for done, tracked in enumerate(due[:part]):
                     self.house.progress("sending notices", done, len(due))
                     if not self._send_one(session, tracked):
-                        return  # the month was purged meanwhile, and its notices with it
-                    if self.unanswered >= _GIVE_UP_AFTER:
-                        stopped = "the mail server stopped answering"
-                        self._defer(due[done + 1 :], Deferral.UNREACHABLE, stopped)
-                        return
-                    if self.refused >= _REFUSED_IN_A_ROW:
-                        refuses = "the mail server refuses mail after mail; does it relay for us?"
-                        self._defer(due[done + 1 :], Deferral.SETTINGS, refuses)
-                        return
+                        return False  # the month was purged meanwhile, and its notices with it
+                    stop = self._stop()
+                    if stop is not None:
+                        self._defer(due[done + 1 :], *stop, tried=False)
+                        return False
+        except FileNotFoundError:
+            return False
         except ServerError as error:
             self._defer(due[done:], error.reason, str(error))
+            return False
+        return True
+
+    def _stop(self) -> tuple[Deferral, str] | None:
+        """Return why the rest is better left for a later run, None if it is not."""
+        if self.unanswered >= _GIVE_UP_AFTER:
+            return Deferral.UNREACHABLE, "the mail server stopped answering"
+        if self.refused >= _REFUSED_IN_A_ROW:
+            why = "the mail server refuses mail after mail; does it relay for us?"
+            return Deferral.SETTINGS, why
+        return None
 
     def _look_up(self, due: Sequence[Tracked]) -> Mapping[int, Entry] | None:
         """Return the directory's entries of the accounts concerned, None without a directory."""
@@ -192,7 +255,12 @@ class _Month:
             for reference in tracked.message.references
         }
         self.house.progress("asking the directory", 0, 1)
-        return look_up(settings, lambda account: pseudonym(account, self.keys), wanted)
+        needed = set()
+        if any(tracked.message.audience is Audience.USER for tracked in due):
+            needed.add("address")
+        if any(self.book.notices[one].excess.plans for t in due for one in t.message.references):
+            needed.add("plan")
+        return look_up(settings, lambda account: pseudonym(account, self.keys), wanted, needed)
 
     def _send_one(self, session: Session, tracked: Tracked) -> bool:
         """Send one message, or withhold it; return False if its month is gone."""
@@ -201,22 +269,35 @@ class _Month:
             self.run.rests = False
         if not self.house.outbox.path(self.keys.month).exists():
             return False
-        events: list[dict[str, Any]] = []
+        events: list[Mapping[str, Any]] = []
         cases = list(self._cases(tracked, events))
         try:
             recipients = self._recipients(tracked, cases)
             written = self._written(tracked, cases, recipients) if cases and recipients else None
         except BadAddressError:
-            written = None
-        if written is None:
-            events += self._withheld(tracked, cases, Withheld.NO_ADDRESS)
-        else:
+            recipients, written = {}, None
+        except (DeliveryError, ValueError):  # its words would be about one mail
+            return self._put_off(tracked)
+        if written is not None:
             self.run.rests = bool(self.settings.per_minute)
             wide = needs_utf8(written)
             outcome = session.send(self.settings.sender, list(recipients), written, wide)
             events.append(self._tried(tracked, outcome, recipients))
-        self.run.counts["withheld"] += sum(event["event"] == "withheld" for event in events)
+        elif tracked.accepted and cases:  # whoever has not got it is no desk any more
+            events.append(self._tried(tracked, Outcome((), {}, {}), {}))
+        else:
+            events += self._withheld(tracked, cases, Withheld.NO_ADDRESS)
+        self.run.counts["withheld"] += sum(
+            event["event"] == "withheld" and event["reason"] != Withheld.SNOOZED for event in events
+        )
         return self.house.outbox.append(self.keys, events, create=False)
+
+    def _put_off(self, tracked: Tracked) -> bool:
+        """Note that a message cannot be written with these settings; the others can."""
+        self._defer(
+            [tracked], Deferral.SETTINGS, "a mail cannot be written; see: aggregator doctor"
+        )
+        return True
 
     def _written(
         self,
@@ -237,11 +318,17 @@ class _Month:
         return content(letter, self.settings, self.renderer)
 
     def _cases(
-        self, tracked: Tracked, events: list[dict[str, Any]]
+        self, tracked: Tracked, events: list[Mapping[str, Any]]
     ) -> Iterator[tuple[Case, Entry | None]]:
         """Yield what the message may tell; what it may not is added to `events`."""
-        for reference in tracked.message.references:
-            if reference in tracked.withheld:
+        today = self.run.now().date().isoformat()
+        references = notices.open_references(tracked)
+        resting = [one for one in references if notices.rests(self.book, one, today)]
+        if resting:  # they get a message of their own, for when they are awake
+            events.append(self._split(tracked, resting))
+            events += [self._withheld_event(tracked, one, Withheld.SNOOZED) for one in resting]
+        for reference in references:
+            if reference in resting:
                 continue
             notice = self.book.notices[reference]
             entry = (self.entries or {}).get(notice.excess.pseudonym)
@@ -251,6 +338,12 @@ class _Month:
                 continue
             account, plan = (entry.account, entry.plan) if entry else (None, None)
             yield Case(notice.excess, account, plan, reference), entry
+
+    def _split(self, tracked: Tracked, references: Sequence[str]) -> Mapping[str, Any]:
+        domain = tracked.message.message_id.rpartition("@")[2]
+        message_id = f"{secrets.token_hex(16)}@{domain}"
+        message = Message(message_id, tracked.message.audience, self.at, tuple(references))
+        return notices.queued(self.run.now(), [], [message])
 
     def _recipients(
         self, tracked: Tracked, cases: Sequence[tuple[Case, Entry | None]]
@@ -262,7 +355,7 @@ class _Month:
         if tracked.message.audience is Audience.USER:
             address = next((entry.address for _case, entry in cases if entry), None)
             return {envelope_address(address): USER} if address else {}
-        over = {*tracked.accepted, *tracked.refused}
+        over = {*tracked.accepted, *(() if self.run.again else tracked.refused)}
         return {envelope_address(one): one for one in self.settings.desk if one not in over}
 
     def _language(self, tracked: Tracked, cases: Sequence[tuple[Case, Entry | None]]) -> str:
@@ -275,7 +368,7 @@ class _Month:
         self, tracked: Tracked, outcome: Outcome, names: Mapping[str, str]
     ) -> dict[str, Any]:
         """Return the event of one try, and count it."""
-        after = State.SENT if outcome.accepted else State.FAILED
+        after = State.SENT if outcome.accepted or not outcome.refused else State.FAILED
         after = State.DEFERRED if outcome.deferred else after
         self.run.counts[after.value] += 1
         if outcome.deferred:
@@ -285,7 +378,7 @@ class _Month:
         cut = {Deferral.CUT, Deferral.SLOW} & set(outcome.deferred.values())
         self.unanswered = self.unanswered + 1 if cut and not outcome.accepted else 0
         self.refused = self.refused + 1 if after is State.FAILED else 0
-        next_at = notices.retry_at(tracked.attempts + 1, self.house.now)
+        next_at = notices.retry_at(tracked.attempts + 1, self.run.now())
         return {
             "event": "tried",
             "at": self.at,
@@ -296,20 +389,23 @@ class _Month:
             "next_at": instant(next_at) if outcome.deferred else None,
         }
 
-    def _defer(self, due: Sequence[Tracked], reason: Deferral, why: str) -> None:
+    def _defer(
+        self, due: Sequence[Tracked], reason: Deferral, why: str, *, tried: bool = True
+    ) -> None:
         """Note that nobody could be asked: all of `due` wait for a later run."""
+        self.run.problems.add(why)
         if not due:
             return
-        attempts = max(tracked.attempts for tracked in due) + 1
+        attempts = max(tracked.attempts for tracked in due) + 1 if tried else 1
         event = {
             "event": "deferred",
             "at": self.at,
             "message_ids": [tracked.message.message_id for tracked in due],
             "reason": reason.value,
-            "next_at": instant(notices.retry_at(attempts, self.house.now)),
+            "next_at": instant(notices.retry_at(attempts, self.run.now())),
+            "tried": tried,
         }
         self.run.counts["deferred"] += len(due)
-        self.run.problems.add(why)
         self.house.outbox.append(self.keys, [event], create=False)
 
     def _withheld(
@@ -326,6 +422,12 @@ class _Month:
             "reference": reference,
             "reason": reason.value,
         }
+
+
+def _part(settings: MailSettings) -> int:
+    if settings.per_minute:
+        return min(_PART, max(10, settings.per_minute * _PART_MINUTES))
+    return _PART
 
 
 def _withholding(notice: Notice, entry: Entry | None) -> Withheld | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.directory import lookup
-from aggregator.errors import AggregatorError, ConfigError
+from aggregator.errors import AggregatorError
 from aggregator.mail.templates import Renderer
 from aggregator.model.notices import State as MessageState
 from aggregator.model.settings import MailSettings
@@ -22,6 +22,9 @@ from aggregator.stores import secret
 
 
 def _mail(house: Deployment) -> Found:
+    if house.config.mail_problem is not None:
+        yield State.FAIL, house.config.mail_problem, "correct config.toml; until then notices wait"
+        return
     settings = house.config.mail
     if settings is None:
         yield State.OK, "no [mail]: notices wait, and expire with their month", ""
@@ -30,7 +33,7 @@ def _mail(house: Deployment) -> Found:
     try:
         secret.read(settings.password, "mail.password")
         Renderer(settings).check()
-    except ConfigError as error:
+    except AggregatorError as error:
         bad = True
         yield State.FAIL, str(error), "mend it; until then notices wait"
     if settings.ca_file and not Path(settings.ca_file).is_file():
@@ -70,7 +73,18 @@ def _directory(house: Deployment) -> Found:
     except AggregatorError as error:
         yield State.FAIL, str(error), "mend it; until then notices are deferred"
         return
+    lacking = sorted(_needed(house) - set(columns))
+    if lacking:
+        what = f"its first row lacks what a rule or mail.to_user needs: {', '.join(lacking)}"
+        yield State.WARN, what, "add the column; until then notices are deferred"
+        return
     yield State.OK, f"kind {settings.kind.value} answers with {', '.join(columns)}", ""
+
+
+def _needed(house: Deployment) -> set[str]:
+    mail = house.config.mail
+    needed = {"address"} if mail is not None and mail.to_user else set()
+    return needed | {"plan" for rule in house.profile.fair_use if rule.plans}
 
 
 def _notices(house: Deployment) -> Found:

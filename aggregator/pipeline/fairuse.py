@@ -6,6 +6,7 @@ time, so memory hangs on the users of a month and the counters of a day.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -21,6 +22,8 @@ from aggregator.rules.fairuse import Crowd, Peak
 from aggregator.stores.engine import DuckDBEngine, Engine
 from aggregator.stores.keys import MonthKeys
 
+# So often a day is looked at again whose segments are replaced while it is read.
+_TRIES: Final = 5
 # Rows of days that are added up together: about 16 bytes each.
 _ROWS_AT_ONCE: Final = 8_000_000
 _EMPTY: Final = pa.schema([("pseudonym", pa.uint64()), ("user_bytes", pa.int64())])
@@ -114,13 +117,23 @@ def _gather(
 def _user_day(house: Deployment, keys: MonthKeys, day: str, engine: Engine) -> pa.Table:
     """Return (location, pseudonym, user_bytes) of a day, merged; a pseudonym may be there twice.
 
-    A day that lies in one segment was merged when that was sealed: nothing is left to compare.
+    Who only looks takes no lock: a run beside it may seal the day's segments as one, and remove
+    them, at any time.
     """
+    for _try in range(_TRIES - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return _read_day(house, keys, day, engine)
+    return _read_day(house, keys, day, engine)
+
+
+def _read_day(house: Deployment, keys: MonthKeys, day: str, engine: Engine) -> pa.Table:
+    """Read a day; one that lies in one segment was merged when that was sealed."""
+    # In this order: a closed segment is there before those that it takes up are gone.
     segments = [
-        *house.segments.list(day, raw.USAGE + raw.FROZEN),
         *house.segments.list(day, raw.USAGE),
+        *house.segments.list(day, raw.USAGE + raw.FROZEN),
     ]
-    if len(segments) > 1:
+    if len(segments) != 1:
         return cells.user_day(house, keys, segments, engine)
     rows = house.segments.read(keys, segments[0])
     return rows.select(["location", "pseudonym", "bytes"]).rename_columns(
@@ -135,7 +148,7 @@ def _added(engine: Engine, parts: Iterable[pa.Table]) -> pa.Table:
 
 
 def _day_peaks(rows: pa.Table, day: str, rule: Rule, only: int | None) -> Iterator[Peak]:
-    """Yield who passes the lowest step of `rule` on a day, and `only` in any case."""
+    """Yield who passes the lowest step of `rule` on a day, or only `only` in any case."""
     least = rule.threshold * rule.warn_percent[0] // 100
     mask = pc.greater(rows["user_bytes"], pa.scalar(min(least, (1 << 63) - 1), pa.int64()))
     if only is not None:
@@ -147,16 +160,21 @@ def _day_peaks(rows: pa.Table, day: str, rule: Rule, only: int | None) -> Iterat
 def _location_peaks(
     engine: Engine, rows: pa.Table, day: str, rule: Rule, k: int, only: int | None
 ) -> Iterator[Peak]:
-    """Yield who may pass the lowest step of `rule` at a location, and `only` in any case.
+    """Yield who passes the lowest step of `rule` at a location, or only `only` in any case.
 
     At a location with fewer than k users a share would tell of the others: none is looked at.
     """
     engine.register("user_day", rows)
     least = rule.threshold * rule.warn_percent[0]
-    wanted = f"location_user_bytes * 10001.0 >= {least}.0 * location_bytes"
+    mine, all_bytes = (
+        f"CAST({name} AS DECIMAL(24, 0))" for name in ("location_user_bytes", "location_bytes")
+    )
+    wanted = f"{mine} * 10000 > {all_bytes} * {least}"
     if only is not None:
         wanted = f"pseudonym = {only}"
-    found = engine.query(f"{fairuse.LOCATION_SHARES} WHERE location_users >= {k} AND {wanted}")
+    # Where there is nobody else there is no share, whatever k a profile allows.
+    crowded = f"location_users >= {max(k, 2)}"
+    found = engine.query(f"{fairuse.LOCATION_SHARES} WHERE {crowded} AND {wanted}")
     for row in found.to_pylist():
         yield Peak(
             row["pseudonym"], row["location_user_bytes"], day,
@@ -165,13 +183,21 @@ def _location_peaks(
 
 
 def _keep(peaks: dict[int, Peak], rule: Rule, peak: Peak, only: int | None) -> None:
-    """Keep a peak that passes a step of `rule`, or is of `only`, if it is the user's highest."""
+    """Keep a peak that passes a step of `rule`, or is of `only`, if it is the user's highest.
+
+    Of equal ones the first day's, then the first location's by name: engines have no order.
+    """
     rank = _rank(rule, peak)
     if rank[0] == 0 and only is None:
         return
     before = peaks.get(peak.pseudonym)
-    if before is None or rank > _rank(rule, before):
+    rank_before = (-1, -1) if before is None else _rank(rule, before)
+    if rank > rank_before or (before and rank == rank_before and _place(peak) < _place(before)):
         peaks[peak.pseudonym] = peak
+
+
+def _place(peak: Peak) -> tuple[str, str]:
+    return peak.day, peak.location or ""
 
 
 def _rank(rule: Rule, peak: Peak) -> tuple[int, int]:

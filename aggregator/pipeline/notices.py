@@ -7,6 +7,7 @@ crash, or neither. What outlives the month is a table of counts (CS-10).
 from __future__ import annotations
 
 import dataclasses
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -24,6 +25,7 @@ from aggregator.stores.keys import MonthKeys
 
 TABLE: Final = "notices_monthly"
 _NO_DOMAIN: Final = "aggregator.invalid"
+_DOMAIN: Final = re.compile(r"[A-Za-z0-9.-]{1,128}")
 _DIGEST_OVER: Final = 3
 
 Judge = Callable[[Deployment, str], list[Excess]]
@@ -45,8 +47,10 @@ def queue(house: Deployment, judge: Judge = fairuse.judge) -> Queued:
     """Judge every month that is kept, and queue what is new, under the home's lock.
 
     Run again, it queues nothing twice. A month that cannot be judged stops no other:
-    IntegrityError after all of them.
+    IntegrityError after all of them. ConfigError where [mail] cannot be used: who is to be told
+    would not be known.
     """
+    house.config.check_mail()
     counts: dict[str, int] = {}
     damaged: IntegrityError | None = None
     for month in fairuse.months(house):
@@ -116,10 +120,7 @@ def _domain(settings: MailSettings | None) -> str:
     if settings is None:
         return _NO_DOMAIN
     domain = settings.sender.rpartition("@")[2].rstrip("> ")
-    try:
-        return domain.encode("idna").decode("ascii")
-    except UnicodeError:
-        return _NO_DOMAIN
+    return domain if _DOMAIN.fullmatch(domain) else _NO_DOMAIN
 
 
 def acknowledge(house: Deployment, reference: str) -> None:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import secrets
 
-from aggregator.errors import ConfigError, DeliveryError
-from aggregator.mail.letter import content, envelope_address, needs_utf8, trial_letter
+from aggregator.errors import ConfigError, DeliveryError, UsageError
+from aggregator.mail.letter import (
+    BadAddressError,
+    content,
+    envelope_address,
+    needs_utf8,
+    trial_letter,
+)
 from aggregator.mail.smtp import Session
 from aggregator.mail.templates import Renderer
 from aggregator.model.days import instant
@@ -19,12 +25,16 @@ def send_trial(house: Deployment, address: str) -> None:
     DeliveryError if it was not accepted; ConfigError without mail settings, or if a secret or a
     template is not usable.
     """
+    house.config.check_mail()
     settings = house.config.mail
     if settings is None:
         raise ConfigError("config.toml has no [mail]; its comments show what it may have")
     renderer = Renderer(settings)
     renderer.check()
-    to = envelope_address(address)
+    try:
+        to = envelope_address(address)
+    except BadAddressError:
+        raise UsageError("--test takes an address that mail can go to") from None
     domain = settings.sender.rpartition("@")[2].rstrip(">")
     message_id = f"{secrets.token_hex(12)}@{envelope_address(f'x@{domain}').partition('@')[2]}"
     letter = trial_letter(address, message_id, instant(house.now), settings.language)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from aggregator.errors import IntegrityError
 from aggregator.model.days import end_of_month, start_of
 from aggregator.model.fairuse import Excess, Rule, RuleKind
+from aggregator.rules.release import rounded
 
 USER_MONTH: Final = """
 SELECT pseudonym, CAST(SUM(user_bytes) AS BIGINT) AS month_bytes
@@ -66,7 +68,9 @@ class Crowd:
 
     def __init__(self, pseudonyms: Pseudonyms, totals: Integers) -> None:
         """Take one total a pseudonym; IntegrityError if all together are too many bytes to add."""
-        if totals.size and float(totals.sum(dtype=np.float64)) > 0.99 * float(_MOST):
+        # In halves, neither of which can overflow: the sum itself might, and in silence.
+        halves = int((totals >> 32).sum()), int((totals & 0xFFFFFFFF).sum())
+        if (halves[0] << 32) + halves[1] > _MOST:
             raise IntegrityError("a total is larger than a table can hold")
         order = np.argsort(totals, kind="stable")
         self.pseudonyms = pseudonyms[order]
@@ -90,8 +94,15 @@ class Crowd:
 
     def of(self, pseudonym: int) -> int | None:
         """Return the bytes of one user, None if there is none of this pseudonym."""
-        found = np.flatnonzero(self.pseudonyms == np.uint64(pseudonym))
-        return int(self.totals[found[0]]) if found.size else None
+        wanted, order = np.uint64(pseudonym), self._by_pseudonym
+        place = int(np.searchsorted(self.pseudonyms, wanted, sorter=order))
+        if place == self.users or self.pseudonyms[order[place]] != wanted:
+            return None
+        return int(self.totals[order[place]])
+
+    @functools.cached_property
+    def _by_pseudonym(self) -> NDArray[np.intp]:
+        return np.argsort(self.pseudonyms)
 
     def above(self, limit: int) -> Iterator[tuple[int, int]]:
         """Yield (pseudonym, bytes) of the users above `limit`, most bytes first."""
@@ -151,7 +162,8 @@ def limit(rule: Rule, percent: int, crowd: Crowd) -> int | None:
         case RuleKind.OUTWEIGHS_LIGHTEST:
             return crowd.sum_of_lightest(step // 100 + 1)
         case RuleKind.TIMES_MEDIAN:
-            return step * crowd.median // 100
+            # Where half of the users move nothing, there is nothing to be a multiple of.
+            return step * crowd.median // 100 if crowd.median else None
         case _:
             return step // 100
 
@@ -236,7 +248,7 @@ def _excess(
         projected_bytes=spanned.projected(moved),
         users=crowd.users,
         others_bytes=others,
-        median_bytes=crowd.median,
+        median_bytes=rounded(crowd.median),  # some user's own number, so it is told rounded
         outweighs_lightest=crowd.lightest_below(moved),
         **numbers,
     )

@@ -13,13 +13,16 @@ from typing import Any, Final
 
 from aggregator.errors import IntegrityError
 from aggregator.model.days import instant, parse_instant
-from aggregator.model.fairuse import Excess, excess_from
-from aggregator.model.notices import Audience, Message, Notice, State, Withheld
+from aggregator.model.fairuse import Excess, RuleKind, excess_from
+from aggregator.model.notices import Audience, Deferral, Message, Notice, State, Withheld
 
 DIGEST_USERS: Final = 1000
 """So many users are in one digest at the most."""
 
 _MINUTE: Final = dt.timedelta(minutes=1)
+_BEST_FIRST: Final[tuple[State, ...]] = (
+    State.SENT, State.DEFERRED, State.QUEUED, State.FAILED, State.WITHHELD,
+)  # fmt: skip
 _BACK_OFF: Final = tuple(_MINUTE * n for n in (5, 15, 30, 60, 120, 240, 360))
 
 Key = tuple[int, str]
@@ -33,7 +36,7 @@ class Tracked:
     """One message and what became of it so far.
 
     `pending` were put off by the last try; `withheld` has the reason of each notice that this
-    message may not tell. `was_deferred` stays, also once it is sent.
+    message may not tell, `told` those that somebody has got. `was_deferred` stays.
     """
 
     message: Message
@@ -42,6 +45,7 @@ class Tracked:
     refused: dict[str, int] = dataclasses.field(default_factory=dict)
     pending: tuple[str, ...] = ()
     withheld: dict[str, str] = dataclasses.field(default_factory=dict)
+    told: set[str] = dataclasses.field(default_factory=set)
     reason: str | None = None
     next_at: dt.datetime | None = None
     was_deferred: bool = False
@@ -49,15 +53,21 @@ class Tracked:
     @property
     def state(self) -> State:
         """What became of it."""
-        if self.pending:
+        is_open = any(reference not in self.withheld for reference in self.message.references)
+        if self.pending and is_open:
             return State.DEFERRED
         if self.accepted:
             return State.SENT
         if self.refused:
             return State.FAILED
-        if all(reference in self.withheld for reference in self.message.references):
+        if not is_open:
             return State.WITHHELD
-        return State.DEFERRED if self.attempts else State.QUEUED
+        return State.DEFERRED if self.was_deferred else State.QUEUED
+
+    @property
+    def was_unanswered(self) -> bool:
+        """Whether the last try ended without an answer: such a message must not hold up others."""
+        return self.reason in (Deferral.CUT.value, Deferral.SLOW.value)
 
 
 @dataclasses.dataclass(slots=True)
@@ -125,13 +135,14 @@ def queued(at: dt.datetime, notices: Sequence[Notice], messages: Sequence[Messag
 
 
 def superseded(book: Book, notices: Iterable[Notice], at: dt.datetime) -> list[Event]:
-    """Return the events that withhold lower steps of `notices` which no message has told yet."""
+    """Return the events that withhold lower steps of `notices` which nobody was told of yet."""
     events: list[Event] = []
     for notice in notices:
         key = (notice.excess.pseudonym, notice.excess.rule)
         for reference in book.noted.get(key, ()):
             for tracked in _of(book, reference):
-                if tracked.state is State.QUEUED and reference not in tracked.withheld:
+                untold = tracked.state.waits and not tracked.accepted
+                if untold and reference not in tracked.withheld:
                     events.append(withheld(tracked, reference, Withheld.SUPERSEDED, at))
     return events
 
@@ -180,24 +191,44 @@ def messages_for(
 
 
 def may_tell_user(excess: Excess, k: int) -> bool:
-    """Say whether the arithmetic may be told to the user: it must not tell of a few others."""
-    return not excess.kind.compares or excess.users - 1 >= k
+    """Say whether the arithmetic may be told to the user: it must tell of k others or more."""
+    if not excess.kind.compares:
+        return True
+    if excess.kind is RuleKind.LOCATION_SHARE:
+        return (excess.location_users or 0) - 1 >= k
+    if excess.kind is RuleKind.TIMES_MEDIAN:  # a percentile needs k users above it
+        return excess.users // 2 >= k
+    return excess.users - 1 >= k
 
 
-def due(book: Book, now: dt.datetime, impatient: bool) -> list[Tracked]:
-    """Return the messages to send now, oldest first; `impatient` also those of a later try."""
+def due(book: Book, now: dt.datetime, impatient: bool, *, again: bool = False) -> list[Tracked]:
+    """Return the messages to send now, oldest first; `impatient` also those of a later try.
+
+    With `again` also those that were refused for good and that nobody has got. What the server
+    did not answer for comes last, so that it cannot keep the others waiting.
+    """
     today = now.date().isoformat()
     found = []
     for tracked in book.messages.values():
-        if not tracked.state.waits:
+        if not tracked.state.waits and not (again and tracked.state is State.FAILED):
             continue
-        if tracked.next_at is not None and tracked.next_at > now and not impatient:
+        if not impatient and tracked.next_at is not None and _is_later(tracked.next_at, now):
             continue
-        keys = [book.key(one) for one in open_references(tracked)]
-        if all(today < book.snoozed.get(key, "") for key in keys):
+        references = open_references(tracked)
+        if references and all(rests(book, one, today) for one in references):
             continue
         found.append(tracked)
-    return found
+    return sorted(found, key=lambda tracked: tracked.was_unanswered)
+
+
+def _is_later(next_at: dt.datetime, now: dt.datetime) -> bool:
+    """Say whether `next_at` is to come; one too far ahead was set by a clock that was wrong."""
+    return now < next_at <= now + _BACK_OFF[-1]
+
+
+def rests(book: Book, reference: str, today: str) -> bool:
+    """Say whether a notice is snoozed on the UTC day `today`."""
+    return today < book.snoozed.get(book.key(reference), "")
 
 
 def open_references(tracked: Tracked) -> list[str]:
@@ -211,27 +242,35 @@ def retry_at(attempts: int, now: dt.datetime) -> dt.datetime:
 
 
 def figures(book: Book, month: str, *, expired: bool) -> list[dict[str, Any]]:
-    """Return the rows of notices_monthly; with `expired`, what still waits has expired."""
-    counts: Counter[tuple[str, int, str, str]] = Counter()
+    """Return the rows of notices_monthly; with `expired`, what still waits has expired.
+
+    A notice counts once for each audience, by the best that became of it in any message.
+    """
+    became: dict[tuple[str, str], set[State]] = {}
+    delayed: set[tuple[str, str]] = set()
     for tracked in book.messages.values():
-        audience, state = tracked.message.audience.value, tracked.state
         for reference in tracked.message.references:
-            excess = book.notices[reference].excess
-            row = (excess.rule, excess.percent, audience)
-            is_withheld = reference in tracked.withheld
-            became = State.WITHHELD if is_withheld else state
-            became = State.EXPIRED if expired and became.waits else became
-            counts[*row, "notices"] += 1
-            counts[*row, became.value] += 1
-            counts[*row, "delayed"] += tracked.was_deferred and not is_withheld
-    rows = sorted({key[:3] for key in counts})
+            key = (reference, tracked.message.audience.value)
+            is_withheld = reference in tracked.withheld and reference not in tracked.told
+            became.setdefault(key, set()).add(State.WITHHELD if is_withheld else tracked.state)
+            if tracked.was_deferred and not is_withheld:
+                delayed.add(key)
+    counts: Counter[tuple[str, int, str, str]] = Counter()
+    for (reference, audience), states in became.items():
+        excess = book.notices[reference].excess
+        row = (excess.rule, excess.percent, audience)
+        state: State = next(one for one in _BEST_FIRST if one in states)
+        state = State.EXPIRED if expired and state.waits else state
+        counts[*row, "notices"] += 1
+        counts[*row, state.value] += 1
+        counts[*row, "delayed"] += (reference, audience) in delayed
     columns = ("notices", "sent", "delayed", "failed", "withheld", "expired")
     return [
         {
             "month": month, "rule": row[0], "percent": row[1], "audience": row[2],
             **{column: counts[*row, column] for column in columns},
         }
-        for row in rows
+        for row in sorted({key[:3] for key in counts})
     ]  # fmt: skip
 
 
@@ -262,6 +301,10 @@ def _tried(book: Book, event: Event) -> None:
     tracked.attempts += 1
     tracked.accepted += event["accepted"]
     tracked.refused |= dict(event["refused"])
+    for recipient in event["accepted"]:
+        tracked.refused.pop(recipient, None)
+    if event["accepted"]:
+        tracked.told |= set(open_references(tracked))
     tracked.pending = tuple(recipient for recipient, _reason in event["deferred"])
     tracked.reason = event["deferred"][0][1] if event["deferred"] else None
     tracked.next_at = parse_instant(event["next_at"]) if event["next_at"] else None
@@ -273,7 +316,8 @@ def _tried(book: Book, event: Event) -> None:
 def _deferred(book: Book, event: Event) -> None:
     for message_id in event["message_ids"]:
         tracked = book.messages[message_id]
-        tracked.attempts += 1
+        # What nobody was asked for is no try: its next one comes as soon as after the first.
+        tracked.attempts += event.get("tried", True)
         tracked.reason = event["reason"]
         tracked.next_at = parse_instant(event["next_at"])
         tracked.was_deferred = True

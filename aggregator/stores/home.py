@@ -26,9 +26,9 @@ _KNOWN: Final = {
     "limits": {"link_rate_gbits"},
     "keys": {"accept_weak_destruction"},
     "door": _DOOR,
-    "mail": settings.MAIL,
-    "directory": settings.DIRECTORY,
 }
+# Read apart: what is wrong in them must not stop a roll-up or a purge.
+_APART: Final = frozenset({"mail", "directory"})
 # A name or an IPv4 address, or an IPv6 address in brackets; then a port.
 _LISTEN: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 _ANYWHERE: Final = "0.0.0.0:8443"
@@ -91,7 +91,11 @@ class DoorConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Config:
-    """The settings in config.toml."""
+    """The settings in config.toml.
+
+    `mail_problem` says what is wrong with [mail] or [directory], which then are None: only what
+    sends notices stops for it, by `check_mail`.
+    """
 
     rehearsal: bool
     link_rate_gbits: int
@@ -99,6 +103,12 @@ class Config:
     door: DoorConfig
     mail: MailSettings | None = None
     directory: DirectorySettings | None = None
+    mail_problem: str | None = None
+
+    def check_mail(self) -> None:
+        """Raise ConfigError if [mail] or [directory] cannot be used."""
+        if self.mail_problem is not None:
+            raise ConfigError(self.mail_problem)
 
     @property
     def max_bytes(self) -> int:
@@ -164,10 +174,7 @@ class Home:
         """Return the settings; ConfigError says what is missing or wrong."""
         own = self._parse(self.config_path)
         data = own if self.settings is None else self._parse(self.settings)
-        mail = settings.mail(data.get("mail"), self.root)
-        directory = settings.directory(data.get("directory"), self.root)
-        if mail is not None and mail.to_user and directory is None:
-            raise ConfigError("config.toml has mail.to_user, which needs [directory] for addresses")
+        mail, directory, problem = self._mail(data)
         return Config(
             # Only the home itself says that it is a rehearsal: else --now could reach real data.
             rehearsal=_setting(own, "", "rehearsal", bool),
@@ -176,7 +183,22 @@ class Home:
             door=_door(data.get("door", {}), self.root),
             mail=mail,
             directory=directory,
+            mail_problem=problem,
         )
+
+    def _mail(
+        self, data: dict[str, Any]
+    ) -> tuple[MailSettings | None, DirectorySettings | None, str | None]:
+        """Return [mail] and [directory], or what is wrong with one of them."""
+        try:
+            mail = settings.mail(data.get("mail"), self.root)
+            directory = settings.directory(data.get("directory"), self.root)
+        except ConfigError as error:
+            return None, None, str(error)
+        if mail is not None and mail.to_user and directory is None:
+            problem = "config.toml has mail.to_user, which needs [directory] for addresses"
+            return None, None, problem
+        return mail, directory, None
 
     def _parse(self, path: Path) -> dict[str, Any]:
         try:
@@ -193,7 +215,7 @@ class Home:
             raise ConfigError(f"{path} is not TOML: {error}") from None
         if data.get("format") != FORMAT:
             raise ConfigError(f"{path} has a format that this version does not know")
-        known = {"": {"format", "rehearsal", *_KNOWN}, **_KNOWN}
+        known = {"": {"format", "rehearsal", *_KNOWN, *_APART}, **_KNOWN}
         for section, names in known.items():
             table = data.get(section, {}) if section else data
             unknown = sorted(set(table) - names) if isinstance(table, dict) else []

@@ -30,6 +30,7 @@ SUFFIX: Final = ".notices"
 _LOCK: Final = ".lock"
 _FORMAT: Final = "outbox.1"
 _NONCE_BYTES: Final = 12
+_ROOM_BYTES: Final = 1 << 16
 # A frame's length, and a check of it: a wrong length must not pass for a frame that was torn off.
 _HEADER: Final = struct.Struct(">I4s")
 
@@ -110,6 +111,23 @@ class Outbox:
             atomic.sync_folder(self.folder)
         return True
 
+    def check_room(self, month: str) -> None:
+        """Raise OSError if there is no room on the disk to note what becomes of mails.
+
+        Without it a full disk would let a mail go out that nothing remembers, again and again.
+        """
+        descriptor = os.open(self.path(month), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            try:
+                atomic.write_at(descriptor, bytes(_ROOM_BYTES), size)
+                os.fsync(descriptor)
+            finally:
+                os.ftruncate(descriptor, size)
+        finally:
+            os.close(descriptor)
+
     def _add(self, descriptor: int, keys: MonthKeys, events: Sequence[Event]) -> None:
         found = os.fstat(descriptor)
         if self._tail is not None and self._tail[:2] == (found.st_ino, found.st_size):
@@ -147,7 +165,9 @@ def _frames(
         length, check = _HEADER.unpack_from(content, offset)
         start = offset + _HEADER.size + _NONCE_BYTES
         if check != _check(keys, number, length):
-            raise damaged
+            if any(content[offset:]):
+                raise damaged
+            return  # zeros, which a run that was killed while it looked for room has left
         if start + length > len(content):
             return
         events: list[dict[str, Any]] = []

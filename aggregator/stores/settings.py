@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import idna
+
 from aggregator.errors import ConfigError
 from aggregator.model.settings import (
     DirectoryKind,
@@ -61,6 +63,7 @@ def mail(table: Any, root: Path) -> MailSettings | None:
     if table is None:
         return None
     section = _Section("mail", table, root)
+    _refuse_unknown("mail", section.table, MAIL)
     security = section.choice("security", Security, Security.STARTTLS)
     host = section.text("host")
     if security is Security.NONE and not is_loopback(host):
@@ -99,6 +102,7 @@ def directory(table: Any, root: Path) -> DirectorySettings | None:
     if table is None:
         return None
     section = _Section("directory", table, root)
+    _refuse_unknown("directory", section.table, DIRECTORY)
     kind = section.choice("kind", DirectoryKind, None)
     strange = sorted(set(table) - _MAY[kind] - {"kind", "timeout_seconds"})
     if strange:
@@ -127,6 +131,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _refuse_unknown(name: str, table: Mapping[str, Any], known: frozenset[str]) -> None:
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise ConfigError(f"config.toml has an unknown setting in [{name}]: {unknown[0]!a}")
 
 
 class _Section:
@@ -217,7 +227,14 @@ class _Section:
 
 
 def _is_address(text: str) -> bool:
-    return text.isprintable() and _ADDRESS.fullmatch(text) is not None
+    """Say whether mail can go to `text`: its domain is one by IDNA, as mail is sent by it."""
+    if not text.isprintable() or _ADDRESS.fullmatch(text) is None:
+        return False
+    try:
+        idna.encode(text.rpartition("@")[2], uts46=True)
+    except (idna.IDNAError, UnicodeError):
+        return False
+    return True
 
 
 def _is_mailbox(text: str) -> bool:

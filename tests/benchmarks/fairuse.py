@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.fairuse --users 1000000 --days 30
 
-Both must flag the same number of users with the same bytes. Ours is the whole command: sealed
+Both must flag the same pseudonyms with the same bytes. Ours is the whole command: sealed
 segments are opened, merged and added up; the peer reads a plain Parquet file.
 """
 
@@ -43,11 +43,11 @@ WITH merged AS (
 ),
 users AS (SELECT pseudonym, SUM(most) AS total FROM merged GROUP BY pseudonym),
 everyone AS (SELECT SUM(total) AS total, COUNT(*) AS users FROM users)
-SELECT users.total FROM users, everyone
+SELECT users.pseudonym, users.total FROM users, everyone
 WHERE users.total * (everyone.users - 1) > {sys.argv[2]} * (everyone.total - users.total)
 ORDER BY 1
 \"\"\").fetchall()
-open(sys.argv[3], "w").write("\\n".join(str(total) for (total,) in rows))
+open(sys.argv[3], "w").write("\\n".join(f"{who:016x}={total}" for who, total in rows))
 """
 
 # The same without the merge: what a sum alone takes.
@@ -63,7 +63,8 @@ out = io.StringIO()
 with contextlib.redirect_stdout(out):
     code = main(sys.argv[2:])
 rows = json.loads(out.getvalue())["rows"]
-open(sys.argv[1], "w").write("\\n".join(str(b) for b in sorted(row["bytes"] for row in rows)))
+found = sorted((row["pseudonym"], row["bytes"]) for row in rows if row["rule"] == "outweighs_mean")
+open(sys.argv[1], "w").write("\\n".join(f"{who}={total}" for who, total in found))
 sys.exit(code)
 """
 

@@ -621,6 +621,9 @@ class ServerProcess(_Server):
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
+        if self._record.exists():
+            whole = self._record.read_bytes()
+            self._record.write_bytes(whole[: whole.rfind(b"\n") + 1])
         orders = json.dumps(self.replies)
         words = [sys.executable, __file__, str(self.port), str(self._record), orders]
         self._process = subprocess.Popen(
@@ -644,7 +647,9 @@ class ServerProcess(_Server):
         """What it took, before all kills as well."""
         if not self._record.exists():
             return []
-        return [_taken(json.loads(line)) for line in self._record.read_text("utf-8").splitlines()]
+        lines = self._record.read_text("utf-8").splitlines(keepends=True)
+        # A line without its end was torn by a kill, or is being written: not acknowledged.
+        return [_taken(json.loads(line)) for line in lines if line.endswith("\n")]
 
 
 def _taken(fields: Mapping[str, Any]) -> Taken:

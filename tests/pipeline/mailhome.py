@@ -84,10 +84,13 @@ class MailHome:
         with self.tiny.open(now) as house:
             return notices.queue(house).notices
 
-    def send(self, now: str = NOW, *, by_hand: bool = False) -> Any:
+    def send(self, now: str = NOW, *, by_hand: bool = False, again: bool = False) -> Any:
         """Send what is due, as the job does; return the counts."""
         moment = parse_instant(now)
-        return mail.send(app.Access(Home(self.tiny.root), moment, moment), by_hand=by_hand)
+        access = app.Access(Home(self.tiny.root), moment, moment)
+        delivered = mail.send(access, by_hand=by_hand, again=again)
+        mail.check(delivered)
+        return delivered.counts()
 
     def states(self, now: str = NOW) -> dict[str, int]:
         """Return how many messages are in which state."""

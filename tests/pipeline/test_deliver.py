@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import errno
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from mail.servers import Fault, RawServer, RealServer, ServerProcess, Taken
 
 from aggregator.errors import ConfigError, DeliveryError
 from aggregator.model.days import parse_instant
-from aggregator.pipeline import deliver
+from aggregator.pipeline import deliver, notices
 
 from .mailhome import CAP, DESK, NOW, MailHome, address
 
@@ -331,6 +332,26 @@ def test_a_server_that_refuses_everybody_ends_the_run(tmp_path: Path) -> None:
         assert home.send(LATER)["sent"] == 31
 
 
+def test_on_a_full_disk_nothing_is_sent(
+    tmp_path: Path, server: RealServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing could remember it, and so it would be sent again by every run."""
+    home = MailHome.make(tmp_path, server.port)
+    home.list_accounts([1])
+    home.use([1])
+    home.queue()
+
+    def full(*_words: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            home.send()
+    assert server.mails == []
+    assert home.send()["sent"] == 1
+
+
 def test_the_rate_is_limited_by_waiting(tmp_path: Path, server: RealServer) -> None:
     home = MailHome.make(tmp_path, server.port, more=f"{TO_USER}\nper_minute = 120")
     home.list_accounts(range(5))
@@ -435,6 +456,181 @@ def test_nothing_of_a_user_is_in_the_home(tmp_path: Path, server: RealServer) ->
     for name in (b"acct-1", b"acct-2", b"user-1", b"user-2"):
         assert name not in everything
     assert home.tiny.audit("mail")[-1]["failed"] == 1
+
+
+def test_what_was_refused_for_good_can_be_sent_again(tmp_path: Path, server: RealServer) -> None:
+    home = MailHome.make(tmp_path, server.port)
+    home.list_accounts([1])
+    home.use([1])
+    home.queue()
+    server.replies["RCPT"] = 554
+    with pytest.raises(DeliveryError, match="--again"):
+        home.send()
+    server.replies.clear()
+    assert home.send(by_hand=True)["sent"] == 0
+    assert home.send(by_hand=True, again=True)["sent"] == 1
+    assert home.states() == {"sent": 1}
+    assert home.send(by_hand=True, again=True)["sent"] == 0
+
+
+def test_recipients_whose_server_is_slow_do_not_keep_the_others_waiting(tmp_path: Path) -> None:
+    with RawServer() as server:
+        home = MailHome.make(tmp_path, server.port, more=TO_USER)
+        home.list_accounts(range(8))
+        home.use(range(8))
+        home.queue()
+        server.recipients = {address(n): Fault.CUT for n in (0, 1, 2)}
+        for now in (NOW, LATER, MUCH_LATER):
+            with pytest.raises(DeliveryError):
+                home.send(now, by_hand=True)
+        got = recipients(server.mails)
+        assert got == {DESK: 1, **{address(n): 1 for n in range(3, 8)}}
+
+
+def test_wrong_mail_settings_stop_mail_and_nothing_else(tmp_path: Path) -> None:
+    home = MailHome.make(tmp_path, 1, more='username = "name without a password"')
+    home.use([1])
+    home.tiny.rollup("2026-10-05T13:00:00Z")
+    for refused in (home.queue, home.send):
+        with pytest.raises(ConfigError, match=r"mail\.username"):
+            refused()
+    (receipt,) = home.tiny.purge(AFTER_PURGE)
+    assert receipt["verified"]
+
+
+def test_what_is_said_during_a_long_run_is_heeded(tmp_path: Path, server: RealServer) -> None:
+    """A part is ten messages here: an objection and an acknowledgement come after the first."""
+    home = MailHome.make(tmp_path, server.port, more=f"{TO_USER}\nper_minute = 1")
+    home.list_accounts(range(30))
+    home.use(range(30))
+    home.queue()
+    with home.tiny.open(NOW) as house:
+        rows = [row for row in notices.listed(house) if row["audience"] == "user"]
+    said: list[float] = []
+
+    def say(seconds: float) -> None:
+        said.append(seconds)
+        if len(said) == 1:
+            home.list_accounts(range(29))
+            with home.directory.open("a") as file:
+                file.write(f"acct-29,{address(29)},yes\n")
+            text = home.directory.read_text().replace("account,address", "account,address,objects")
+            lines = text.splitlines()
+            fixed = [line if line.count(",") == 2 else line + "," for line in lines]
+            home.directory.write_text("\n".join([*fixed, ""]))
+            with home.tiny.open(LATER) as house:
+                notices.acknowledge(house, rows[28]["reference"])
+
+    with deliver_house(home) as house:
+        counts = deliver.deliver(house, pause=say).counts()
+    assert (counts["sent"], counts["withheld"]) == (29, 1)
+    told = recipients(server.mails)
+    assert address(29) not in told
+    assert len(told) == 29
+
+
+def test_a_run_that_lasts_into_the_purge_ends_there(tmp_path: Path, server: RealServer) -> None:
+    home = MailHome.make(tmp_path, server.port, more=f"{TO_USER}\nper_minute = 1")
+    home.list_accounts(range(30))
+    home.use(range(30))
+    home.queue()
+    hours = iter([0.0] * 60 + [40 * 86_400.0] * 1000)
+    with deliver_house(home) as house:
+        deliver.deliver(house, pause=lambda _seconds: None, elapsed=lambda: next(hours))
+    assert 0 < len(server.mails) < 31
+
+
+def test_users_who_are_not_written_to_any_more_get_nothing(
+    tmp_path: Path, server: RealServer
+) -> None:
+    home = MailHome.make(tmp_path, server.port, more=TO_USER)
+    home.list_accounts([1])
+    home.use([1])
+    home.queue()
+    home.configure(server.port)
+    assert home.send()["sent"] == 1
+    assert recipients(server.mails) == {DESK: 1}
+
+
+def test_a_snoozed_user_is_left_out_of_a_digest_and_told_later(
+    tmp_path: Path, server: RealServer
+) -> None:
+    home = MailHome.make(tmp_path, server.port)
+    home.list_accounts(range(9))
+    home.use(range(9))
+    home.queue()
+    with home.tiny.open(NOW) as house:
+        reference = notices.listed(house)[0]["reference"]
+        notices.snooze(house, reference, "2026-10-08")
+    home.send()
+    assert reference not in text_of(server.mails[0])
+    assert home.send("2026-10-07T12:00:00Z", by_hand=True)["sent"] == 0
+    assert home.send("2026-10-08T12:00:00Z")["sent"] == 1
+    assert reference in text_of(server.mails[1])
+    (row,) = home.tiny.rows("notices_monthly")
+    assert (row["notices"], row["sent"], row["withheld"]) == (9, 9, 0)
+
+
+def test_a_directory_without_a_needed_column_delays_the_notice(
+    tmp_path: Path, server: RealServer
+) -> None:
+    home = MailHome.make(tmp_path, server.port, more=TO_USER)
+    home.directory.write_text("account,email\nacct-1,user-1@mail.example\n")
+    home.use([1])
+    home.queue()
+    with pytest.raises(DeliveryError, match='no column "address"'):
+        home.send()
+    assert home.states() == {"deferred": 2}
+    home.list_accounts([1])
+    assert home.send(LATER)["sent"] == 2
+
+
+def test_a_clock_that_was_ahead_for_one_run_delays_nothing(
+    tmp_path: Path, server: RealServer
+) -> None:
+    home = MailHome.make(tmp_path, server.port)
+    home.use([1])
+    home.queue()
+    with pytest.raises(DeliveryError):
+        home.send("2026-10-25T12:00:00Z")
+    home.list_accounts([1])
+    assert home.send(LATER)["sent"] == 1
+
+
+def test_an_objection_after_a_first_try_ends_the_waiting(
+    tmp_path: Path, server: RealServer
+) -> None:
+    home = MailHome.make(tmp_path, server.port)
+    home.list_accounts([1])
+    home.use([1])
+    home.queue()
+    server.replies["RCPT"] = 450
+    with pytest.raises(DeliveryError):
+        home.send()
+    home.list_accounts([1], objects="yes")
+    assert home.send(LATER)["withheld"] == 1
+    assert home.states() == {"withheld": 1}
+
+
+def test_a_desk_that_is_no_desk_any_more_leaves_the_message_sent(
+    tmp_path: Path, server: RealServer
+) -> None:
+    home = MailHome.make(tmp_path, server.port)
+    config = home.tiny.root / "config.toml"
+    one, two = f'["{DESK}"]', f'["{DESK}", "b@vpn.example"]'
+    config.write_text(config.read_text().replace(one, two))
+    home.list_accounts([1])
+    home.use([1])
+    home.queue()
+    server.recipients = {"b@vpn.example": 450}
+    with pytest.raises(DeliveryError):
+        home.send()
+    config.write_text(config.read_text().replace(two, one))
+    home.send(LATER)
+    assert home.states() == {"sent": 1}
+    assert recipients(server.mails) == {DESK: 1}
+    (row,) = home.tiny.rows("notices_monthly")
+    assert (row["sent"], row["withheld"], row["delayed"]) == (1, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_damaged_month_does_not_stop_another(home: MailHome) -> None:
     assert home.queue() == 9
     home.tiny.ingest([usage("2026-11-01", "acct-1", bytes=2 * CAP)], november)
     path = home.tiny.root / "outbox" / "2026-10.notices"
-    path.write_bytes(b"\0" * 40)
+    path.write_bytes(b"\1" * 40)
     with pytest.raises(IntegrityError, match="outbox of 2026-10"):
         home.queue(november)
     assert (home.tiny.root / "outbox" / "2026-11.notices").exists()
@@ -119,7 +119,7 @@ def test_the_purge_takes_the_notices_and_says_so(home: MailHome) -> None:
 
 def test_a_damaged_outbox_holds_no_purge_up(home: MailHome) -> None:
     home.queue()
-    (home.tiny.root / "outbox" / "2026-10.notices").write_bytes(b"\0" * 40)
+    (home.tiny.root / "outbox" / "2026-10.notices").write_bytes(b"\1" * 40)
     (receipt,) = home.tiny.purge(AFTER_PURGE)
     assert not receipt["verified"]
     assert any("outbox" in problem for problem in receipt["problems"])
@@ -164,7 +164,7 @@ def test_the_doctor_tells_of_mail_directory_and_notices(home: MailHome) -> None:
     good = states()
     assert (good["mail"], good["directory"], good["notices"]) == ("ok", "ok", "ok")
     home.directory.unlink()
-    (home.tiny.root / "outbox" / "2026-10.notices").write_bytes(b"\0" * 40)
+    (home.tiny.root / "outbox" / "2026-10.notices").write_bytes(b"\1" * 40)
     bad = states()
     assert (bad["directory"], bad["notices"]) == ("fail", "fail")
 

@@ -113,3 +113,23 @@ def test_graces_may_be_zero_and_regions_are_turned_round() -> None:
     profile = parse_profile(text.replace("[regions]", BENELUX))
     assert (profile.day_grace_hours, profile.purge_grace_hours) == (0, 0)
     assert profile.regions == {"nl-ams": "region-benelux", "be-bru": "region-benelux"}
+
+
+def test_a_profile_older_than_a_table_keeps_its_rows_for_ever() -> None:
+    """CL-5: a home made before must still open; what it always had must still be named."""
+    old = changed(("notices_monthly = 0\n", ""), ("apps_daily = 0", "apps_daily = 7"))
+    expected = {**dict.fromkeys(TABLES, 0), "apps_daily": 7}
+    assert parse_profile(old).retention_months == expected
+
+
+def test_the_short_form_may_be_left_out() -> None:
+    assert parse_profile(changed(("outweighs_mean = 1000", ""))).fair_use == ()
+
+
+def test_the_rows_that_the_default_profile_shows_are_good_ones() -> None:
+    shown = DEFAULT_PROFILE.partition("# [[fair_use.rules]]")
+    row = "".join(line.removeprefix("# ") for line in shown[2].splitlines(True)[:6])
+    profile = parse_profile(f"{shown[0]}[[fair_use.rules]]{row}\n[regions]\n")
+    assert profile.fair_use[1:] == (
+        Rule("fifty-terabytes", RuleKind.MONTH_BYTES, 50 * 10**12, (80, 100), ("personal",)),
+    )

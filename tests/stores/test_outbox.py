@@ -142,6 +142,30 @@ def _write(folder: Path, keys: MonthKeys, number: int) -> None:
     os._exit(0)
 
 
+def test_looking_for_room_changes_nothing_whenever_it_is_killed(
+    outbox: Outbox, keys: MonthKeys
+) -> None:
+    outbox.append(keys, events(1), create=True)
+    before = outbox.path(OCTOBER).read_bytes()
+    outbox.check_room(OCTOBER)
+    assert outbox.path(OCTOBER).read_bytes() == before
+    step, done = 1, False
+    while not done:
+        try:
+            with Faults(step):
+                outbox.check_room(OCTOBER)
+            done = True
+        except DeadError:
+            pass
+        assert outbox.read(keys) == events(1)
+        again = Outbox(outbox.folder)
+        again.append(keys, events(2), create=False)
+        assert again.read(keys) == events(1, 2)
+        outbox.path(OCTOBER).write_bytes(before)
+        step += 1
+    assert step > 3
+
+
 def test_one_run_sends_at_a_time(outbox: Outbox) -> None:
     with outbox.lock(), pytest.raises(LockedError, match="sending"), outbox.lock():
         pass

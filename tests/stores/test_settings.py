@@ -111,6 +111,8 @@ def test_a_wrong_mail_setting_is_named_and_not_repeated(text: str, named: str) -
         'host = "h"\nfrom = "a@example.net"\ndesk = []',
         f'host = "h"\nfrom = "a@example.net"\ndesk = ["b@example.net", "{MARK}"]',
         f'host = "h"\nfrom = "{MARK} <{MARK}>"\ndesk = "b@example.net"',
+        'host = "h"\nfrom = "a@vpn_gw.example"\ndesk = "b@example.net"',
+        'host = "h"\nfrom = "a@example.net"\ndesk = ["b@example.net", "c@mail_relay"]',
     ],
 )
 def test_mail_needs_a_server_a_sender_and_a_desk(base: str) -> None:
@@ -176,12 +178,12 @@ def test_a_home_reads_both_sections_and_refuses_unknown_settings(tmp_path: Path)
     assert config.mail is not None
     assert config.directory is not None
     assert config.directory.path == str(tmp_path / "a.csv")
-    home.config_path.write_text(f"{own}[mail]{_MAIL}to_user = true\n")
-    with pytest.raises(ConfigError, match=r"\[directory\]"):
-        home.load_config()
-    home.config_path.write_text(f"{own}[mail]{_MAIL}smtp = 1\n")
-    with pytest.raises(ConfigError, match="'smtp'"):
-        home.load_config()
+    for wrong, told in (("to_user = true", r"\[directory\]"), ("smtp = 1", "'smtp'")):
+        home.config_path.write_text(f"{own}[mail]{_MAIL}{wrong}\n")
+        config = home.load_config()  # nothing but mail stops for it
+        assert (config.mail, config.directory) == (None, None)
+        with pytest.raises(ConfigError, match=told):
+            config.check_mail()
 
 
 def test_a_secret_is_read_without_its_newline(
