@@ -118,9 +118,12 @@ def _explain(
         rows = [{**_fields(one), "sentences": sentences} for one, sentences in told]
         show.as_json({"rows": rows})
         return
-    for number, (_excess, sentences) in enumerate(told):
+    for number, (excess, sentences) in enumerate(told):
         if number:
             print()
+        if len(told) > 1 or excess.plans:
+            plans = f", for the plans {', '.join(excess.plans)} only" if excess.plans else ""
+            print(f"{excess.month}, rule {excess.rule}{plans}:")
         print("\n".join(sentences).translate(_PLAIN_SPACES))
     if not all(may_tell_user(one, house.profile.k) for one in found):
         show.words(

@@ -125,6 +125,7 @@ def _notices(found: Status) -> Iterator[tuple[str, str]]:
     if not found.notices:
         return
     told = ", ".join(f"{count:,} {state}" for state, count in sorted(found.notices.items()))
+    told = f"mails: {told}"
     waits = found.notices.get("queued", 0) + found.notices.get("deferred", 0)
     if waits and not found.mail_configured:
         told += "; config.toml has no [mail], so they wait"

@@ -78,6 +78,11 @@ def _directory(house: Deployment) -> Found:
         what = f"its first row lacks what a rule or mail.to_user needs: {', '.join(lacking)}"
         yield State.WARN, what, "add the column; until then notices are deferred"
         return
+    unsaid = [name for name in ("exempt", "objects", "restricted") if name not in columns]
+    if unsaid:
+        what = f"its first row says nothing of {', '.join(unsaid)}: so nobody is"
+        yield State.WARN, what, "if somebody is, name these columns so"
+        return
     yield State.OK, f"kind {settings.kind.value} answers with {', '.join(columns)}", ""
 
 

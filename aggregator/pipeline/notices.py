@@ -132,6 +132,8 @@ def acknowledge(house: Deployment, reference: str) -> None:
 
 def snooze(house: Deployment, reference: str, until: str) -> None:
     """Let a notice rest until the UTC day `until`; UsageError if there is none like this."""
+    if until <= house.now.date().isoformat():
+        raise UsageError("the day until which a notice rests must be one to come")
     keys, _book = _found(house, reference)
     event = {
         "event": "snoozed", "at": instant(house.now), "reference": reference, "until": until,

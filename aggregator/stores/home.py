@@ -239,7 +239,8 @@ def _setting(data: dict[str, Any], section: str, name: str, kind: type) -> Any:
     good = type(value) is kind and (kind is bool or 1 <= cast("int", value) <= 10_000)
     if not good:
         path = f"{section}.{name}" if section else name
-        raise ConfigError(f"config.toml needs {path} as {kind.__name__} (1 to 10000 for numbers)")
+        what = "true or false" if kind is bool else "a whole number, 1 to 10000"
+        raise ConfigError(f"config.toml needs {path}, {what}; it is missing or is something else")
     return value
 
 
