@@ -19,7 +19,8 @@ from aggregator.rules.clock import observe
 from aggregator.stores import atomic, custody, lock
 from aggregator.stores.agents import AgentStore
 from aggregator.stores.audit import AuditLog
-from aggregator.stores.home import OWN_FOLDERS, Config, Home
+from aggregator.stores.config import Config
+from aggregator.stores.home import OWN_FOLDERS, Home
 from aggregator.stores.inbox import Inbox
 from aggregator.stores.keys import KeyStore
 from aggregator.stores.outbox import Outbox

@@ -21,7 +21,7 @@ from aggregator.door.journal import Journal
 from aggregator.door.limits import Limits
 from aggregator.door.protocol import DoorProtocol
 from aggregator.errors import AggregatorError, ConfigError
-from aggregator.stores.home import DoorConfig
+from aggregator.stores.config import DoorConfig
 
 _HEAD_BYTES: Final = 16 << 10
 # Two records of TLS.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.errors import ConfigError
-from aggregator.stores.home import DoorConfig
+from aggregator.stores.config import DoorConfig
 
 # For TLS 1.2; 1.3 has only such.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"

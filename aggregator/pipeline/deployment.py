@@ -14,7 +14,8 @@ from aggregator.rules.calendar import Calendar, DayGate
 from aggregator.stores import custody
 from aggregator.stores.agents import AgentStore
 from aggregator.stores.audit import AuditLog
-from aggregator.stores.home import Config, Home
+from aggregator.stores.config import Config
+from aggregator.stores.home import Home
 from aggregator.stores.inbox import Inbox
 from aggregator.stores.keys import KeyStore, MonthKeys
 from aggregator.stores.outbox import Outbox
