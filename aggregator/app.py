@@ -43,6 +43,22 @@ class Access:
     confirm_clock: bool = False
     progress: Progress = quiet
 
+    @property
+    def instant(self) -> dt.datetime:
+        """The instant of this run: that of the rehearsal, else the machine's."""
+        return self.now or self.wall
+
+    def check(self) -> None:
+        """Raise ConfigError if there is no home or its settings are wrong, RefusedError for `now`.
+
+        That clock is for rehearsal homes only.
+        """
+        _check_now(self.home.load_config(), self.now)
+
+    def read(self) -> Deployment:
+        """Open it to look, without a lock."""
+        return open_to_read(self.home, self.now, self.wall)
+
     def write(self) -> AbstractContextManager[Deployment]:
         """Open it under its lock, as `open_to_write` does."""
         confirmed, self.confirm_clock = self.confirm_clock, False

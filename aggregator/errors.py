@@ -6,6 +6,9 @@ value: it is printed, logged and mailed as it is.
 
 from __future__ import annotations
 
+import os
+import traceback
+
 
 class AggregatorError(Exception):
     """Base of every expected error; `exit_code` is what the process ends with."""
@@ -53,3 +56,27 @@ class LockedError(AggregatorError):
     """Another run holds the home's lock; try again later."""
 
     exit_code = 75
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return the one line that a person is told of `error`, and the exit code of the process.
+
+    Of what was not expected only kind and place are told: its message may hold a value.
+    """
+    if isinstance(error, AggregatorError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        reason = error.strerror or type(error).__name__
+        words = f"the system refused: {reason}; nothing acknowledged is lost, mend it and run again"
+        return words, 1
+    return f"unexpected {type(error).__name__} at {place(error)}; please report it", 1
+
+
+def place(error: BaseException) -> str:
+    """Return the innermost file and line of this package that `error` passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "an unknown place"
+    ours = [frame for frame in frames if f"{os.sep}aggregator{os.sep}" in frame.filename]
+    frame = (ours or frames)[-1]
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}"

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from aggregator.app import Access
 from aggregator.errors import AggregatorError, BadInputError, IntegrityError
-from aggregator.pipeline import close, drain, month_end, notices, publish
+from aggregator.pipeline import close, doctor, drain, month_end, notices, publish
 from aggregator.pipeline.deployment import Deployment
+from aggregator.pipeline.findings import State
 from jobs import mail
 
 
@@ -83,6 +84,14 @@ def _month_end(access: Access) -> Mapping[str, Any]:
     return {"purged": [receipt["month"] for receipt in receipts]}
 
 
+def _doctor(access: Access) -> Mapping[str, Any]:
+    findings = doctor.examine(access.home, access.read)
+    failed = dict.fromkeys(one.check for one in findings if one.state is State.FAIL)
+    if failed:
+        raise IntegrityError(f"not sound: {', '.join(failed)}; see: aggregator doctor")
+    return {"warnings": sum(one.state is State.WARN for one in findings)}
+
+
 JOBS: Final = (
     Job(
         "ingest",
@@ -111,5 +120,12 @@ JOBS: Final = (
         "destroy the raw counters of every month that is over",
         "the next run purges; the records were refused from the instant on all the same",
         _month_end,
+    ),
+    Job(
+        "doctor",
+        "50 4 * * *",
+        "check whether the deployment is sound",
+        "the next run checks it as it is then",
+        _doctor,
     ),
 )

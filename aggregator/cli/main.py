@@ -6,7 +6,6 @@ import importlib
 import os
 import resource
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import click
 
 from aggregator import __version__
 from aggregator.cli.options import global_options, take_globals
-from aggregator.errors import AggregatorError
+from aggregator.errors import explain
 
 # name: (module, what it does); a module is imported only when its command runs.
 _COMMANDS = {
@@ -32,6 +31,7 @@ _COMMANDS = {
     "doctor": ("doctor", "Check whether this deployment is sound."),
     "audit": ("audit", "Read and verify the audit log."),
     "run": ("run", "Run one job once, for cron and systemd."),
+    "schedule": ("schedule", "Run every job at its time; the daemon."),
 }
 
 _EPILOG = """\b
@@ -58,7 +58,7 @@ class _Commands(click.Group):
         if name not in _COMMANDS:
             return None
         module = importlib.import_module(f"aggregator.cli.{_COMMANDS[name][0]}")
-        found: click.Command = getattr(module, f"{name}_command")
+        found: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
         return found
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -86,8 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         cli.main(args=arguments, prog_name="aggregator", standalone_mode=False)
         sys.stdout.flush()
-    except AggregatorError as error:
-        return _fail(str(error), error.exit_code)
     except click.exceptions.Exit as request:
         return int(request.exit_code)
     except click.ClickException as error:
@@ -99,23 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone; keep the interpreter from complaining when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        return _fail(
-            f"the system refused: {reason}; nothing acknowledged is lost, mend it and run again", 1
-        )
-    except Exception as error:  # noqa: BLE001 - the message may hold a value; only the place is told
-        place = _place(error)
-        return _fail(f"unexpected {type(error).__name__} at {place}; please report it", 1)
+    except Exception as error:  # noqa: BLE001 - told by kind and place, or by our own words
+        return _fail(*explain(error))
     return 0
-
-
-def _place(error: BaseException) -> str:
-    """Return the innermost file and line of this package that `error` passed through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if f"{os.sep}aggregator{os.sep}" in frame.filename]
-    frame = (ours or frames)[-1]
-    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
 
 
 def _fail(message: str, code: int) -> int:

@@ -147,3 +147,11 @@ confirm_clock_option = click.option(
     is_flag=True,
     help="Say that the clock is right after it jumped ahead by more than 48 h.",
 )
+
+log_option = click.option(
+    "--log",
+    type=click.Choice(["words", "text", "json"]),
+    default=None,
+    envvar="AGGREGATOR_LOG",
+    help="Log lines on stderr as text, or one JSON object a line.  [env: AGGREGATOR_LOG]",
+)

@@ -7,38 +7,50 @@ from collections.abc import Mapping, Sequence
 import click
 
 from aggregator.cli import show
-from aggregator.cli.options import Globals, command, confirm_clock_option
-from aggregator.errors import UsageError
+from aggregator.cli.options import Globals, command, confirm_clock_option, log_option
+from aggregator.errors import AggregatorError, UsageError
 
 _EPILOG = """\b
 Jobs:
-  ingest     take in the batches that agents left in the inbox
-  daily      the same, close every day whose grace is over, queue and send fair-use notices
-  mail       send the fair-use notices that wait
-  month-end  destroy the raw counters of every month that is over
+  ingest      take in the batches that agents left in the inbox, announce month keys
+  daily       the same, close every day whose grace is over, queue and send fair-use notices
+  mail        send the fair-use notices that wait
+  month-end   destroy the raw counters of every month that is over
+  doctor      check whether the deployment is sound
 \b
-Examples (crontab, UTC):
-  2-57/5 * * * *  aggregator -q --home /srv/usage run ingest
-  20 0 * * *  aggregator -q --home /srv/usage run daily
-  4-54/10 * * * *  aggregator -q --home /srv/usage run mail
-  40 * * * *  aggregator -q --home /srv/usage run month-end
+Examples:
+  aggregator --home /srv/usage run daily
+  aggregator --home /srv/usage run month-end --confirm-clock
+  aggregator -q --home /srv/usage run ingest --log json
+Who runs them: `aggregator schedule`, or what `aggregator install-units` writes.
 """
 
 
 @command("run", epilog=_EPILOG)
 @click.argument("job")
 @confirm_clock_option
-def run_command(said: Globals, job: str, confirm_clock: bool) -> None:
+@log_option
+def run_command(said: Globals, job: str, confirm_clock: bool, log: str | None) -> None:
     """Run one job once, for cron and systemd; a missed run is caught up by the next."""
+    from jobs import runner
+    from jobs.log import Form, Log
     from jobs.table import JOBS
 
     found = next((one for one in JOBS if one.name == job), None)
     if found is None:
         raise UsageError(f"the jobs are: {', '.join(one.name for one in JOBS)}")
-    result = found.run(said.access(confirm_clock=confirm_clock))
+    form = Form(log or "words")
+    try:
+        result = runner.run(
+            found, said.access(confirm_clock=confirm_clock), Log(form, quiet=said.quiet)
+        )
+    except AggregatorError as error:
+        if form is Form.WORDS:
+            raise
+        raise click.exceptions.Exit(error.exit_code) from None  # the log has told it
     if said.json:
         show.as_json({"job": found.name, **result})
-    else:
+    elif form is Form.WORDS:
         for what, done in result.items():
             show.words(said, f"{what}: {_words(done) or 'nothing was due'}")
 

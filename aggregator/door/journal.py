@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Final
+
+from aggregator.errors import place
 
 _LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
 _AGAIN_SECONDS: Final = 60.0
@@ -54,7 +54,7 @@ class Journal:
             self.alarm("something unexpected happened in the server; please report it")
         elif not isinstance(error, _EXPECTED):
             kind = type(error).__name__
-            self.alarm(f"unexpected {kind} at {_place(error)}; please report it")
+            self.alarm(f"unexpected {kind} at {place(error)}; please report it")
 
     def on_loop_exception(self, _loop: object, context: dict[str, Any]) -> None:
         """Take what asyncio cannot give to anybody."""
@@ -94,16 +94,6 @@ class _Closed(logging.Handler):
             self._journal.alarm(_SAID[record.msg])
         else:
             self._journal.unexpected(record.exc_info[1] if record.exc_info else None)
-
-
-def _place(error: BaseException) -> str:
-    """Return the file and line, in this package if possible, where `error` was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return "an unknown place"
-    ours = [frame for frame in frames if f"{os.sep}aggregator{os.sep}" in frame.filename]
-    frame = (ours or frames)[-1]
-    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
 
 
 def _print(words: str) -> None:

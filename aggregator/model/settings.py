@@ -1,4 +1,4 @@
-"""The settings of mail and of the operator's directory, as config.toml gives them.
+"""The settings of mail, of the operator's directory and of the watch, as config.toml gives them.
 
 Paths are texts, already resolved against the home. Secrets are only named here, never held.
 """
@@ -19,10 +19,16 @@ class Security(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Secret:
-    """Where a secret is: a file, or a variable of the environment; at most one of the two."""
+    """Where a secret is, in one of four ways, of which exactly one is given.
+
+    A file, a variable of the environment, a systemd credential by its name, or a command that
+    prints it.
+    """
 
     file: str | None = None
     variable: str | None = None
+    credential: str | None = None
+    command: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,6 +82,22 @@ class DirectorySettings:
     ca_file: str | None = None
     command: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     timeout_seconds: int = 300
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """[watch]: who is told how the jobs do, and in which ways.
+
+    Mail goes to `alert` by the server of [mail]; a trouble that lasts is told again every
+    `repeat_hours`. `ping_url` is asked after each job and may hold a secret. `metrics_file` is for
+    Prometheus' node exporter, `metrics_listen` a loopback address and a port.
+    """
+
+    alert: tuple[str, ...] = ()
+    repeat_hours: int = 24
+    ping_url: Secret | str | None = dataclasses.field(default=None, repr=False)
+    metrics_file: str | None = None
+    metrics_listen: tuple[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
 from aggregator.errors import ConfigError
-from aggregator.model.settings import DirectorySettings, MailSettings
+from aggregator.model.settings import DirectorySettings, MailSettings, WatchSettings
 from aggregator.stores import settings
 
 _SECONDS_A_DAY: Final = 86_400
@@ -58,7 +59,8 @@ class Config:
     """The settings in config.toml.
 
     `mail_problem` says what is wrong with [mail] or [directory], which then are None: only what
-    sends notices stops for it, by `check_mail`.
+    sends notices stops for it, by `check_mail`. `watch_problem` says the same of [schedule] and
+    [watch], which then are as if they were not there; nothing stops for it.
     """
 
     rehearsal: bool
@@ -68,6 +70,9 @@ class Config:
     mail: MailSettings | None = None
     directory: DirectorySettings | None = None
     mail_problem: str | None = None
+    schedule: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    watch: WatchSettings = dataclasses.field(default_factory=WatchSettings)
+    watch_problem: str | None = None
 
     def check_mail(self) -> None:
         """Raise ConfigError if [mail] or [directory] cannot be used."""

@@ -1,0 +1,155 @@
+"""After each job: see how the home is, and tell the operator in the ways that [watch] names.
+
+Whether somebody could be told never changes what the job did, nor its exit code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import functools
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from aggregator.errors import AggregatorError, ConfigError, explain
+from aggregator.model.runs import Facts, Incident, Known, Run
+from aggregator.pipeline import status
+from aggregator.pipeline.deployment import Deployment
+from aggregator.rules import incidents
+from aggregator.rules.incidents import Telling
+from aggregator.stores import secret
+from aggregator.stores.runs import RunStore
+from jobs import alert, metrics, ping, times
+from jobs.log import Event, Log
+
+_HOURLY: Final = dt.timedelta(hours=2)  # the patience with a job that runs every hour
+
+
+def facts(house: Deployment, runs: RunStore, watched_since: dt.datetime) -> Facts:
+    """Return how the home is at its instant, for finding troubles; no audit log is read for it."""
+    purge, days, clock = status.next_purge(house), status.days_of(house), house.clock
+    doubted = status.would_doubt_clock(house)
+    config = house.config
+    return Facts(
+        now=house.now,
+        watched_since=watched_since,
+        runs=runs.runs(),
+        overdue_after=tuple(
+            (one.job.name, times.patience(one.cron, house.now))
+            for one in times.planned(config.schedule)
+        ),
+        purge_month=purge.month if purge else None,
+        purge_due_at=purge.due_at if purge else None,
+        purge_waits=bool(purge and purge.waits),
+        clock_doubt_since=(clock.doubt_since or house.now) if doubted else None,
+        due_days=days.due,
+        days_lag=days.lag,
+        free_bytes=shutil.disk_usage(house.home.root).free,
+        settings_problems=tuple(filter(None, (config.mail_problem, config.watch_problem))),
+    )
+
+
+def look(house: Deployment) -> tuple[Deployment, Facts, list[Incident]]:
+    """Return how a home is now and the troubles it is in, the worst first.
+
+    Where no job has run yet it is watched from now on, so none is missed.
+    """
+    runs = RunStore(house.home.folder("runs"))
+    since, _ = runs.known()
+    now = facts(house, runs, since or house.now)
+    return house, now, incidents.find(now)
+
+
+def tell(house: Deployment, run: Run, log: Log) -> None:
+    """Write the metrics, ask the ping URL after `run`, and send a mail if there is cause.
+
+    What fails of it is logged, and tried again after the next job.
+    """
+    runs = RunStore(house.home.folder("runs"))
+    since, _ = runs.known()
+    now = facts(house, runs, since or house.now)
+    troubles = incidents.find(_with(now, run))
+    _try(log, functools.partial(_write_metrics, house, now, troubles))
+    _try(log, functools.partial(_ping, house, troubles, run))
+    _try(log, functools.partial(_alert, house, troubles, run, log))
+
+
+def _with(facts: Facts, run: Run) -> Facts:
+    """Put `run` in its place, where the disk took no record of it."""
+    others = tuple(one for one in facts.runs if one.job != run.job)
+    return dataclasses.replace(facts, runs=(*others, run))
+
+
+def _try(log: Log, act: Callable[[], None]) -> None:
+    try:
+        act()
+    except (AggregatorError, OSError) as error:
+        log.event(Event.NOT_TOLD, problem=explain(error)[0])
+
+
+def _write_metrics(house: Deployment, facts: Facts, troubles: list[Incident]) -> None:
+    path = house.config.watch.metrics_file
+    if path is not None:
+        metrics.write(Path(path), metrics.text(lambda: (house, facts, troubles)))
+
+
+def _ping(house: Deployment, troubles: list[Incident], run: Run) -> None:
+    url = house.config.watch.ping_url
+    if url is None:
+        return
+    if not isinstance(url, str):
+        url = secret.read(url, "watch.ping_url")
+    if not url:
+        raise ConfigError("watch.ping_url is empty")
+    # One URL for all jobs speaks for all of them: one that succeeds must not hide one that fails.
+    fine = run.exit_code == 0 if ping.is_for_each_job(url) else not troubles
+    ping.ask(ping.address(url, run.job, fine=fine))
+
+
+def _alert(house: Deployment, troubles: list[Incident], run: Run, log: Log) -> None:
+    """Tell of `troubles` what is to be told now, and remember it."""
+    runs = RunStore(house.home.folder("runs"))
+    repeat = dt.timedelta(hours=house.config.watch.repeat_hours)
+    try:
+        with runs.telling() as mine:
+            if not mine:
+                return
+            since, known = runs.known()
+            telling = incidents.telling(troubles, known, house.now, repeat)
+            after = incidents.after_telling(troubles, known, house.now, telling, repeat)
+            if since is not None and after == known:
+                return
+            if telling:
+                # First, so that a disk that takes no write does not send a mail every minute.
+                runs.save_known(since or house.now, known)
+                _mail(house, telling, known, log)
+            runs.save_known(since or house.now, after)
+    except OSError:
+        # What cannot be remembered is told all the same, but by the less frequent jobs only.
+        if _is_rare(house, run.job):
+            _mail(house, incidents.telling(troubles, {}, house.now, repeat), {}, log)
+        raise
+
+
+def _is_rare(house: Deployment, job: str) -> bool:
+    """Say whether `job` runs once an hour at the most."""
+    crons = {one.job.name: one.cron for one in times.planned(house.config.schedule)}
+    return job in crons and times.patience(crons[job], house.now) >= _HOURLY
+
+
+def _mail(house: Deployment, telling: Telling, known: Mapping[str, Known], log: Log) -> None:
+    """Send what is to be told by mail; without an address it is told to the log alone."""
+    for incident in telling.lasting:
+        log.event(
+            Event.INCIDENT,
+            kind=incident.trouble.value,
+            what=incident.what,
+            remedy=incident.remedy,
+        )
+    settings, to = house.config.mail, house.config.watch.alert
+    if telling and to and settings is not None:
+        words = alert.text(telling, known, house.home.root, house.now)
+        alert.send(settings, to, alert.subject(telling), words, house.now)
+        log.event(Event.TOLD, incidents=len(telling.lasting), over=len(telling.over))
