@@ -19,7 +19,7 @@ from aggregator.stores import custody
 from aggregator.stores.home import Home
 
 LATER = "2026-11-05T07:00:00Z"
-CHECKS = [name for name, _ in (*doctor.HOME_CHECKS, *doctor.HOUSE_CHECKS)]
+CHECKS = [*(name for name, _ in (*doctor.HOME_CHECKS, *doctor.HOUSE_CHECKS)), "jobs"]
 # Found by the machine that the tests run on, whatever the home is like.
 OF_THE_MACHINE = {"memory", "destruction", "disk"}
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aggregator.cli import show
 from aggregator.cli.options import Globals, command
-from aggregator.errors import IntegrityError
+from aggregator.errors import AggregatorError, IntegrityError
+
+if TYPE_CHECKING:
+    from aggregator.pipeline.findings import Finding
 
 _EPILOG = """\b
 Examples:
@@ -24,6 +29,7 @@ def doctor_command(said: Globals) -> None:
     from aggregator.pipeline.findings import State
 
     findings = doctor.examine(said.located(), said.read)
+    findings += _of_jobs(said)
     failed = [finding for finding in findings if finding.state is State.FAIL]
     if said.json:
         rows = [
@@ -51,3 +57,13 @@ def doctor_command(said: Globals) -> None:
     if failed:
         names = ", ".join(dict.fromkeys(finding.check for finding in failed))
         raise IntegrityError(f"not sound: {names}")
+
+
+def _of_jobs(said: Globals) -> list[Finding]:
+    """Return what the jobs' records say, nothing where the home cannot be opened."""
+    from jobs.findings import examine
+
+    try:
+        return examine(said.read())
+    except AggregatorError:
+        return []  # told by the checks of what keeps it from being opened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from aggregator.cli import show
@@ -14,6 +14,7 @@ from aggregator.model.days import instant
 if TYPE_CHECKING:
     from aggregator.pipeline.deployment import Deployment
     from aggregator.pipeline.status import Status
+    from jobs.findings import Row
 
 _EPILOG = """\b
 Examples:
@@ -27,13 +28,14 @@ _LABEL_WIDTH = 13
 def status_command(said: Globals) -> None:
     """One screen: what is due, what ran, when the next purge is, what is withheld."""
     from aggregator.pipeline import status
+    from jobs import findings
 
     house = said.read()
-    found = status.gather(house)
+    found, jobs = status.gather(house), findings.rows(house)
     if said.json:
-        show.as_json(status.fields(house, found))
+        show.as_json({**status.fields(house, found), "jobs": [_job_fields(row) for row in jobs]})
     else:
-        for label, text in _lines(house, found):
+        for label, text in (*_lines(house, found), *_jobs(jobs, house.now)):
             print(f"{label:<{_LABEL_WIDTH}} {text}")
     if found.broken:
         raise IntegrityError(f"{found.broken}; see: aggregator audit verify")
@@ -131,6 +133,45 @@ def _notices(found: Status) -> Iterator[tuple[str, str]]:
         told += "; config.toml has no [mail], so they wait"
     loud = found.notices.get("failed", 0) or found.notices.get("deferred", 0)
     yield ("NOTICES" if loud else "notices"), f"{told}; see: aggregator fairuse list"
+
+
+def _jobs(rows: Sequence[Row], now: dt.datetime) -> Iterator[tuple[str, str]]:
+    """Tell of every job: its last run, how it ended, its next; what is wrong is loud."""
+    if not rows:
+        yield "jobs", "none has run here yet; see: aggregator install-units"
+    for number, row in enumerate(rows):
+        label = "jobs" if number == 0 else ""
+        due = f"next {_from_now(row.next_at, now)}" if row.next_at else "switched off"
+        if row.run is None:
+            last = "has not run yet"
+        else:
+            ended = "well" if row.run.exit_code == 0 else f"FAILED (exit {row.run.exit_code})"
+            last = f"{_from_now(row.run.began_at, now)}, {ended}"
+        yield label, f"{row.name:<11}{last}; {due}"
+        if row.trouble is not None:
+            yield "TROUBLE", row.trouble.what
+
+
+def _job_fields(row: Row) -> dict[str, object]:
+    run = row.run
+    moments = {
+        "last_run_at": run.began_at if run else None,
+        "last_success_at": run.succeeded_at if run else None,
+        "next_at": row.next_at,
+    }
+    return {
+        "name": row.name,
+        **{name: instant(at) if at else None for name, at in moments.items()},
+        "seconds": run.seconds if run else None,
+        "exit_code": run.exit_code if run else None,
+        "problem": run.problem if run else None,
+        "failures": run.failures if run else 0,
+        "trouble": row.trouble.what if row.trouble else None,
+    }
+
+
+def _from_now(moment: dt.datetime, now: dt.datetime) -> str:
+    return f"in {_duration(moment - now)}" if moment > now else f"{_duration(now - moment)} ago"
 
 
 def _tables(found: Status) -> Iterator[tuple[str, str]]:

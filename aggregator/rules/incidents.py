@@ -85,7 +85,7 @@ def _overdue(facts: Facts) -> Iterator[Incident]:
                 f"job_overdue:{job}",
                 Trouble.JOB_OVERDUE,
                 last + patience,
-                f"the job {job} did not end since {instant(last)}",
+                f"the job {job} has not run to its end since {instant(last)}",
                 "see that cron, the timers or aggregator schedule runs it, and that none hangs",
                 settles=patience / 2,
             )
