@@ -31,7 +31,6 @@ class Event(enum.StrEnum):
     JOB_FAILED = "job_failed"
     JOB_LOCKED = "job_locked"
     JOB_KILLED = "job_killed"
-    JOB_SKIPPED = "job_skipped"
     NOT_RECORDED = "run_not_recorded"
     NOT_TOLD = "operator_not_told"
     TOLD = "operator_told"

@@ -29,6 +29,8 @@ def run(job: Job, access: Access, log: Log) -> Mapping[str, Any]:
         result = job.run(access)
     except LockedError:
         log.event(Event.JOB_LOCKED, job=job.name)
+        # One that hangs keeps every other from its work; somebody has to say so.
+        _tell(access, None, log)
         raise
     except Exception as error:
         problem, code = explain(error)
@@ -56,9 +58,12 @@ def settle(
         log.event(Event.NOT_RECORDED, job=job, problem=explain(error)[0])
     ended = dt.timedelta(seconds=int(seconds))
     now = access.now + ended if access.now else None
-    later = dataclasses.replace(access, now=now, wall=access.wall + ended)
+    _tell(dataclasses.replace(access, now=now, wall=access.wall + ended), record, log)
+
+
+def _tell(access: Access, run: Run | None, log: Log) -> None:
     try:
-        watch.tell(later.read(), record, log)
+        watch.tell(access.read(), run, log)
     except (AggregatorError, OSError) as error:
         log.event(Event.NOT_TOLD, problem=explain(error)[0])
 

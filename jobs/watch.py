@@ -62,17 +62,21 @@ def look(house: Deployment) -> tuple[Deployment, Facts, list[Incident]]:
     return house, now, incidents.find(now)
 
 
-def tell(house: Deployment, run: Run, log: Log) -> None:
+def tell(house: Deployment, run: Run | None, log: Log) -> None:
     """Write the metrics, ask the ping URL after `run`, and send a mail if there is cause.
 
-    What fails of it is logged, and tried again after the next job.
+    `run` is None where the lock refused it: then the job is not spoken of. What fails is logged,
+    and tried again after the next job.
     """
     runs = RunStore(house.home.folder("runs"))
     since, _ = runs.known()
     now = facts(house, runs, since or house.now)
-    troubles = incidents.find(_with(now, run))
+    if run is not None:
+        now = _with(now, run)
+    troubles = incidents.find(now)
     _try(log, functools.partial(_write_metrics, house, now, troubles))
-    _try(log, functools.partial(_ping, house, troubles, run))
+    if run is not None:
+        _try(log, functools.partial(_ping, house, troubles, run))
     _try(log, functools.partial(_alert, house, troubles, run, log))
 
 
@@ -103,12 +107,15 @@ def _ping(house: Deployment, troubles: list[Incident], run: Run) -> None:
         url = secret.read(url, "watch.ping_url")
     if not url:
         raise ConfigError("watch.ping_url is empty")
-    # One URL for all jobs speaks for all of them: one that succeeds must not hide one that fails.
-    fine = run.exit_code == 0 if ping.is_for_each_job(url) else not troubles
+    fine = run.exit_code == 0
+    if not ping.is_for_each_job(url):
+        # It speaks for all jobs: one that succeeds must not hide one that fails.
+        _, known = RunStore(house.home.folder("runs")).known()
+        fine = not incidents.settled(troubles, known, house.now)
     ping.ask(ping.address(url, run.job, fine=fine))
 
 
-def _alert(house: Deployment, troubles: list[Incident], run: Run, log: Log) -> None:
+def _alert(house: Deployment, troubles: list[Incident], run: Run | None, log: Log) -> None:
     """Tell of `troubles` what is to be told now, and remember it."""
     runs = RunStore(house.home.folder("runs"))
     repeat = dt.timedelta(hours=house.config.watch.repeat_hours)
@@ -128,7 +135,7 @@ def _alert(house: Deployment, troubles: list[Incident], run: Run, log: Log) -> N
             runs.save_known(since or house.now, after)
     except OSError:
         # What cannot be remembered is told all the same, but by the less frequent jobs only.
-        if _is_rare(house, run.job):
+        if run is not None and _is_rare(house, run.job):
             _mail(house, incidents.telling(troubles, {}, house.now, repeat), {}, log)
         raise
 

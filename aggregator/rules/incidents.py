@@ -136,6 +136,13 @@ class Telling:
         return bool(self.lasting or self.over)
 
 
+def settled(
+    found: Sequence[Incident], known: Mapping[str, Known], now: dt.datetime
+) -> list[Incident]:
+    """Return those of `found` that do not seem to pass by themselves."""
+    return [one for one in found if _is_settled(one, known.get(one.key), now)]
+
+
 def telling(
     found: Sequence[Incident], known: Mapping[str, Known], now: dt.datetime, repeat: dt.timedelta
 ) -> Telling:
@@ -157,11 +164,15 @@ def telling(
 def _is_due(
     incident: Incident, known: Known | None, now: dt.datetime, repeat: dt.timedelta
 ) -> bool:
+    if known is None or known.told_at is None:
+        return _is_settled(incident, known, now)
+    return not dt.timedelta(0) <= now - known.told_at < repeat
+
+
+def _is_settled(incident: Incident, known: Known | None, now: dt.datetime) -> bool:
     if known is None:
         return not incident.settles
-    if known.told_at is None:
-        return not dt.timedelta(0) <= now - known.found_at < incident.settles
-    return not dt.timedelta(0) <= now - known.told_at < repeat
+    return not dt.timedelta(0) <= now - known.found_at < incident.settles
 
 
 def after_telling(

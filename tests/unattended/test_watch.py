@@ -161,6 +161,20 @@ def test_a_run_that_the_lock_refuses_leaves_no_record(world: World) -> None:
     assert [one["event"] for one in world.events] == ["job_locked"]
 
 
+def test_a_lock_that_is_never_free_is_told_in_the_end(world: World, mta: RawServer) -> None:
+    """One that hangs keeps every job from its work, the one that would tell among them."""
+    world.run()
+    log = Log(Form.JSON, stream=world.log)
+    with lock.hold(world.tiny.root / ".lock"):
+        for hour in range(13, 18):
+            now = parse_instant(f"2026-10-05T{hour}:30:00Z")
+            access = Access(Home(world.tiny.root), now, dt.datetime.now(dt.UTC))
+            with pytest.raises(LockedError):
+                runner.run(JOBS[0], access, log)
+    told = [read(mail) for mail in mta.mails]
+    assert any("the job ingest has not run to its end since" in words for _, words in told)
+
+
 def test_a_clock_for_rehearsals_leaves_a_live_home_as_it_is(world: World, tmp_path: Path) -> None:
     live = Home(tmp_path / "live")
     wall = dt.datetime.now(dt.UTC)
