@@ -40,12 +40,14 @@ class Event(enum.StrEnum):
     NOT_PLANNED = "not_planned"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    DOOR = "door"
+    DOOR_ALARM = "door_alarm"
 
 
 _LOUD = frozenset(
     {
         Event.JOB_FAILED, Event.JOB_KILLED, Event.NOT_RECORDED, Event.NOT_TOLD, Event.INCIDENT,
-        Event.CLOCK_MOVED, Event.NOT_PLANNED,
+        Event.CLOCK_MOVED, Event.NOT_PLANNED, Event.DOOR_ALARM,
     }
 )  # fmt: skip
 

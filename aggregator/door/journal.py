@@ -30,10 +30,20 @@ _EXPECTED: Final = (asyncio.CancelledError, ConnectionError, TimeoutError)
 class Journal:
     """Says what happens to the door; an alarm that repeats itself is told once a minute."""
 
-    def __init__(self, *, quiet: bool = False, say: Callable[[str], None] | None = None) -> None:
-        """Say words with `say`, standard error unless given; `quiet` leaves only alarms."""
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        say: Callable[[str], None] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        """Say words with `say` and alarms with `warn`, on standard error unless given.
+
+        `quiet` leaves only alarms.
+        """
         self._quiet = quiet
         self._say = say or _print
+        self._warn = warn or (lambda words: self._say(f"warning: {words}"))
         self._said: dict[str, float] = {}
 
     def tell(self, words: str) -> None:
@@ -46,7 +56,7 @@ class Journal:
         now = time.monotonic()
         if now - self._said.get(words, -_AGAIN_SECONDS) >= _AGAIN_SECONDS:
             self._said[words] = now
-            self._say(f"warning: {words}")
+            self._warn(words)
 
     def unexpected(self, error: BaseException | None) -> None:
         """Say that something unexpected happened, by the place and the type of its exception."""

@@ -21,14 +21,13 @@ def serve(
     home: Home,
     now: dt.datetime | None,
     clock: Callable[[], dt.datetime],
+    journal: Journal,
     *,
     plain: bool,
-    quiet: bool = False,
 ) -> None:
     """Take batches for `home` until SIGTERM; `now` is a clock that stands still, for rehearsals."""
     limits = Limits()
     limits = dataclasses.replace(limits, connections=more_files(limits))
-    journal = Journal(quiet=quiet)
     with prepared(home, now, clock, limits, journal, plain=plain) as server:
         server.run()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import re
 import signal
 import socket
@@ -130,6 +131,16 @@ def test_it_says_four_things_and_never_an_address_or_a_secret(
             "the door is closed",
         ]
         client.http.close()
+
+
+def test_its_words_are_events_where_they_are_asked_for_as_json(
+    made: tuple[Path, FakeAgent, MonthKeys],
+) -> None:
+    with started(*made, "--log", "json") as door:
+        assert door.end() == 0
+        events = [json.loads(line) for line in door.said().splitlines()]
+    assert [(one["event"], one["level"]) for one in events] == [("door", "info")] * 2
+    assert events[1]["words"] == "the door is closed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
