@@ -1,3 +1,3 @@
 """A minimal-telemetry usage aggregator for VPN providers."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

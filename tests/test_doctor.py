@@ -15,7 +15,8 @@ from closed import Run, Said
 from aggregator.pipeline import doctor
 from aggregator.pipeline.doctor import Place
 from aggregator.pipeline.findings import Finding, State
-from aggregator.stores import custody
+from aggregator.stores import custody, formats
+from aggregator.stores.formats import Mark
 from aggregator.stores.home import Home
 
 LATER = "2026-11-05T07:00:00Z"
@@ -211,27 +212,15 @@ def test_a_held_lock_is_seen_without_taking_it(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "state"),
-    [
-        ({}, State.WARN),
-        ({"rehearsal = true": "rehearsal = false"}, State.FAIL),
-        (
-            {
-                "rehearsal = true": "rehearsal = false",
-                "accept_weak_destruction = false": "accept_weak_destruction = true",
-            },
-            State.WARN,
-        ),
-    ],
+    ("rehearsal", "accepted", "state"),
+    [(True, False, State.WARN), (False, False, State.FAIL), (False, True, State.WARN)],
 )
 def test_a_weak_file_system_fails_unless_accepted(
-    home: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, str], state: State
+    home: Path, monkeypatch: pytest.MonkeyPatch, rehearsal: bool, accepted: bool, state: State
 ) -> None:
-    text = (home / "config.toml").read_text()
-    for old, new in config.items():
-        assert old in text
-        text = text.replace(old, new)
-    (home / "config.toml").write_text(text)
+    formats.write(home / "home.json", Mark(formats.FORMAT, rehearsal))
+    weak = f"[keys]\naccept_weak_destruction = {str(accepted).lower()}\n"
+    (home / "config.toml").write_text(f"[limits]\nlink_rate_gbits = 10\n{weak}")
     monkeypatch.setattr(custody, "weakness", lambda _folder: "writes go elsewhere")
     (found,) = of("destruction", home)
     assert (found.state, found.what) == (state, "writes go elsewhere")

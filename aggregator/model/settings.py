@@ -7,6 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import Final
+
+JOB_NAMES: Final = ("ingest", "daily", "mail", "month-end", "checkpoint", "doctor")
+"""The names of the jobs, each of which [schedule] may give other times."""
+
+DAILY_JOBS: Final = frozenset({"daily", "month-end"})
+"""What must run every day at least: raw counters are destroyed in time by it (CL-2)."""
+
+OFF: Final = "off"
+"""In place of its times: a job that does not run by itself."""
 
 
 class Security(enum.StrEnum):

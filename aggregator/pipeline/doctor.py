@@ -17,10 +17,11 @@ from typing import Final
 
 from aggregator.errors import AggregatorError, ConfigError, IntegrityError
 from aggregator.model.days import instant
-from aggregator.pipeline import audit, doctor_mail, month_end, status
+from aggregator.pipeline import audit, doctor_door, doctor_mail, month_end, status
 from aggregator.pipeline.deployment import Deployment
 from aggregator.pipeline.findings import Finding, Found, State
 from aggregator.stores import atomic, custody
+from aggregator.stores.formats import FORMAT
 from aggregator.stores.home import Home
 
 LONG_DUE: Final = dt.timedelta(hours=48)
@@ -80,7 +81,12 @@ def _configuration(home: Home, _place: Place) -> Found:
     except ConfigError as error:
         yield State.FAIL, str(error), "correct config.toml"
         return
-    yield State.OK, "a rehearsal home" if config.rehearsal else "a live home", ""
+    kind = "a rehearsal home" if config.rehearsal else "a live home"
+    if home.format < FORMAT:
+        what = f"{kind} of format {home.format}, which an older release made; it works as it is"
+        yield State.WARN, what, "see: aggregator migrate --dry-run"
+    else:
+        yield State.OK, kind, ""
 
 
 def _profile(home: Home, _place: Place) -> Found:
@@ -289,42 +295,6 @@ def _purge(house: Deployment) -> Found:
     yield (State.FAIL if late else State.WARN), what, remedy
 
 
-def _inbox(house: Deployment) -> Found:
-    unknown = dead = 0
-    known, kept = set(house.agents.ids()), {}
-    for header, _path in house.inbox.headers():
-        if header.month not in kept:
-            keys = house.keys.load(header.month)
-            kept[header.month] = keys.key_id if keys else None
-        unknown += header.agent not in known
-        dead += header.key_id != kept[header.month]
-    if unknown:
-        what = f"batches in the inbox from agents that are not enrolled: {unknown}"
-        yield State.WARN, what, "enrol them: aggregator agent enrol"
-    if dead:
-        what = f"batches in the inbox whose key is not here: {dead}"
-        yield State.WARN, what, "restore the key set; without it they go with their month"
-    others = house.inbox.others()
-    if others:
-        what = f"files in the inbox that are no batches: {others}"
-        yield State.WARN, what, "move them away; plain files are named on the command line"
-    if not (unknown or dead or others):
-        yield State.OK, f"batches that wait: {len(house.inbox.paths())}", ""
-
-
-def _agents(house: Deployment) -> Found:
-    count = 0
-    for agent in house.agents.ids():
-        try:
-            count += house.agents.load(agent) is not None
-        except IntegrityError as error:
-            yield State.FAIL, str(error), "its batches wait meanwhile"
-    if count and house.agents.announcement() is None:
-        yield State.FAIL, "no month key is announced", "run: aggregator keys publish"
-    else:
-        yield State.OK, f"agents enrolled: {count}", ""
-
-
 HOME_CHECKS: Final[tuple[tuple[str, Callable[[Home, Place], Found]], ...]] = (
     ("configuration", _configuration),
     ("profile", _profile),
@@ -337,8 +307,6 @@ HOME_CHECKS: Final[tuple[tuple[str, Callable[[Home, Place], Found]], ...]] = (
 )
 HOUSE_CHECKS: Final[tuple[tuple[str, Callable[[Deployment], Found]], ...]] = (
     ("keys", _keys),
-    ("agents", _agents),
-    ("inbox", _inbox),
     ("remnants", _remnants),
     ("audit chain", _chain),
     ("receipts", _receipts),
@@ -346,5 +314,6 @@ HOUSE_CHECKS: Final[tuple[tuple[str, Callable[[Deployment], Found]], ...]] = (
     ("clock", _clock),
     ("due days", _due_days),
     ("purge", _purge),
+    *doctor_door.CHECKS,
     *doctor_mail.CHECKS,
 )

@@ -1,243 +1,318 @@
-"""The sections [mail] and [directory] of config.toml, checked before anything is done with them."""
+"""The sections of config.toml, checked before anything is done with them, and made into records.
+
+All mistakes are found at once, and none of them repeats a value.
+"""
 
 from __future__ import annotations
 
-import enum
-import ipaddress
-import re
-from collections.abc import Mapping
+import dataclasses
+import difflib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-import idna
+from typing import Any, Final
 
 from aggregator.errors import ConfigError
+from aggregator.model.config_table import BY_SECTION, OF_THE_HOME, SECRETS, SECTIONS, Mistake
 from aggregator.model.settings import (
+    OFF,
     DirectoryKind,
     DirectorySettings,
     MailSettings,
     Secret,
     Security,
+    WatchSettings,
 )
+from aggregator.stores.values import fault, host_and_port, is_loopback, shown
 
-MAIL: Final = frozenset(
-    {
-        "host", "port", "security", "from", "desk", "reply_to", "to_user", "username",
-        "password_file", "password_env", "ca_file", "timeout_seconds", "per_minute",
-        "digest_over", "language", "service_name", "templates",
-    }
-)  # fmt: skip
-DIRECTORY: Final = frozenset(
-    {
-        "kind", "path", "url", "url_file", "url_env", "query", "token_file", "token_env",
-        "ca_file", "command", "timeout_seconds",
-    }
-)  # fmt: skip
+__all__ = [
+    "PORTS", "DoorConfig", "directory", "door", "first_of", "is_loopback", "mail", "mistakes",
+    "raise_first", "schedule", "watch",
+]  # fmt: skip
 
-_PORTS: Final = {Security.STARTTLS: 587, Security.TLS: 465, Security.NONE: 25}
-# What may stand between the angle brackets or alone: a local part, and a domain with a dot or none.
-_ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]{1,253}")
-_NAMED: Final = re.compile(r"(?:([^<>\"\r\n]{0,128}?)\s*<([^<>]+)>|([^<>]+))")
-_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+Table = Mapping[str, Any]
+
+PORTS: Final = {Security.STARTTLS: 587, Security.TLS: 465, Security.NONE: 25}
 # What each kind of directory needs, and may have besides `kind` and `timeout_seconds`.
-_NEEDS: Final[Mapping[DirectoryKind, tuple[str, ...]]] = {
+_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     DirectoryKind.CSV: ("path",),
     DirectoryKind.SQL: ("url", "query"),
     DirectoryKind.HTTP: ("url",),
     DirectoryKind.COMMAND: ("command",),
 }
-_MAY: Final[Mapping[DirectoryKind, frozenset[str]]] = {
-    DirectoryKind.CSV: frozenset({"path"}),
-    DirectoryKind.SQL: frozenset({"url", "url_file", "url_env", "query"}),
-    DirectoryKind.HTTP: frozenset(
-        {"url", "url_file", "url_env", "token_file", "token_env", "ca_file"}
-    ),
-    DirectoryKind.COMMAND: frozenset({"command"}),
+_MAY: Final[Mapping[str, tuple[str, ...]]] = {
+    DirectoryKind.CSV: (),
+    DirectoryKind.SQL: (),
+    DirectoryKind.HTTP: ("token", "ca_file"),
+    DirectoryKind.COMMAND: (),
 }
 
-Member = TypeVar("Member", bound=enum.StrEnum)
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DoorConfig:
+    """The settings in [door]: where it listens, what agents call it, its TLS, the room it leaves.
+
+    `url`, `certificate`, `private_key` and `client_ca` are None where they are not set.
+    """
+
+    host: str
+    port: int
+    url: str | None
+    certificate: Path | None
+    private_key: Path | None
+    client_ca: Path | None
+    min_free_mib: int
+
+
+def mistakes(data: Table) -> list[Mistake]:
+    """Return everything that is wrong with the settings in `data`, section by section."""
+    known = [section.name for section in SECTIONS]
+    found = [_unknown(name, known) for name in data if name not in (*known, *OF_THE_HOME)]
+    for name in known:
+        found += _of_section(name, data.get(name))
+    return found + list(_between(data))
+
+
+def raise_first(found: Iterable[Mistake]) -> None:
+    """Raise ConfigError of one line if there is a mistake; it says how many more there are."""
+    line = first_of(found)
+    if line is not None:
+        raise ConfigError(line)
+
+
+def first_of(found: Iterable[Mistake]) -> str | None:
+    """Return one line about the first mistake, None if there is none."""
+    every = list(found)
+    if not every:
+        return None
+    more = f" ({len(every) - 1} more: aggregator config check)" if len(every) > 1 else ""
+    return f"{every[0]}{more}"
+
+
+def _of_section(name: str, table: Any) -> list[Mistake]:
+    """Return what is wrong in one section; None is a section that is not there."""
+    settings = BY_SECTION[name]
+    if table is None and any(section.name == name and section.apart for section in SECTIONS):
+        return []
+    if table is not None and not isinstance(table, dict):
+        return [Mistake(name, f"{name} must be a table", f"begin it by a line [{name}]")]
+    table = table or {}
+    found = [_unknown(key, settings, name) for key in table if key not in settings]
+    for setting in settings.values():
+        if setting.name in table:
+            what = fault(setting, table[setting.name])
+            remedy = f"write it like {setting.name} = {shown(setting.example)}"
+            if what is not None:
+                found.append(Mistake(setting.path, f"{setting.path} {what}", remedy))
+        elif setting.needed:
+            remedy = f"add {setting.name} = {shown(setting.example)} to [{name}]"
+            found.append(Mistake(setting.path, f"{setting.path} is missing", remedy))
+    wrong = {mistake.setting for mistake in found}
+    return found + [one for one in _RULES.get(name, _nothing)(table) if one.setting not in wrong]
+
+
+def _unknown(key: str, known: Iterable[str], section: str = "") -> Mistake:
+    """Return that `key` is no setting, with the known name that it looks like."""
+    told = ascii(key) if len(key) <= 40 else "one with a long name"
+    near = difflib.get_close_matches(key, list(known), 1)
+    where = f" in [{section}]" if section else ""
+    remedy = f"did you mean {near[0]}?" if near else "take it out, or see: aggregator config schema"
+    path = f"{section}.{key}" if section else key
+    return Mistake(path, f"unknown setting: {told}{where}", remedy)
+
+
+def _nothing(_table: Table) -> Iterator[Mistake]:
+    return iter(())
+
+
+def _ways(table: Table, secret: str) -> list[str]:
+    """Return the settings in `table` that give the secret of this full name."""
+    name = secret.partition(".")[2]
+    return [name + way for way in SECRETS[secret] if name + way in table]
+
+
+def _twice(table: Table, section: str) -> Iterator[Mistake]:
+    for secret in SECRETS:
+        ways = _ways(table, secret) if secret.startswith(section + ".") else []
+        if len(ways) > 1:
+            what = f"{secret} is given twice: {' and '.join(ways)}"
+            yield Mistake(f"{section}.{ways[1]}", what, "leave one of them")
+
+
+def _mail_rules(table: Table) -> Iterator[Mistake]:
+    host = table.get("host")
+    if table.get("security") == Security.NONE and isinstance(host, str) and not is_loopback(host):
+        yield Mistake(
+            "mail.security",
+            'mail.security = "none" is for a server on this machine: mail would travel readable',
+            'use "starttls" or "tls"',
+        )
+    password = _ways(table, "mail.password")
+    if ("username" in table) != bool(password):
+        at = "mail.username" if "username" in table else f"mail.{password[0]}"
+        what = "mail.username and mail.password_… belong together"
+        yield Mistake(at, what, "set both, or neither")
+    yield from _twice(table, "mail")
+
+
+def _directory_rules(table: Table) -> Iterator[Mistake]:
+    kind = table.get("kind")
+    if isinstance(kind, str) and kind in set(DirectoryKind):
+        ways = {name: _ways(table, f"directory.{name}") for name in ("url", "token")}
+        allowed = {"kind", "timeout_seconds"}
+        for name in (*_NEEDS[kind], *_MAY[kind]):
+            allowed |= {name, *ways.get(name, ())}
+        for name in BY_SECTION["directory"]:
+            if name in table and name not in allowed:
+                what = f"directory.{name} is not of a directory of kind {kind}"
+                yield Mistake(f"directory.{name}", what, "take it out, or correct kind")
+        for name in _NEEDS[kind]:
+            if name not in table and not ways.get(name):
+                what = f"a directory of kind {kind} needs directory.{name}"
+                yield Mistake("directory.kind", what, f"add {name} to [directory]")
+    yield from _twice(table, "directory")
+
+
+_RULES: Final[Mapping[str, Callable[[Table], Iterator[Mistake]]]] = {
+    "mail": _mail_rules,
+    "directory": _directory_rules,
+    "watch": functools.partial(_twice, section="watch"),
+}
+
+
+def _between(data: Table) -> Iterator[Mistake]:
+    """Yield what is wrong with settings that need another section."""
+    for setting, section, why in (
+        ("mail.to_user", "directory", "for the addresses of users"),
+        ("watch.alert", "mail", "for the server that sends it"),
+    ):
+        name, _, key = setting.partition(".")
+        table = data.get(name)
+        if isinstance(table, dict) and table.get(key) and section not in data:
+            yield Mistake(setting, f"{setting} needs [{section}] {why}", f"add [{section}]")
 
 
 def mail(table: Any, root: Path) -> MailSettings | None:
     """Return the settings in [mail], None without the section; ConfigError names what is wrong."""
-    if table is None:
+    found = _checked("mail", table, root)
+    if found is None:
         return None
-    section = _Section("mail", table, root)
-    _refuse_unknown("mail", section.table, MAIL)
-    security = section.choice("security", Security, Security.STARTTLS)
-    host = section.text("host")
-    if security is Security.NONE and not is_loopback(host):
-        raise ConfigError(
-            'config.toml has mail.security = "none" for a server that is not on this machine:'
-            ' mail would travel readable; use "starttls" or "tls"'
-        )
-    username = section.optional("username")
-    password = section.secret("password")
-    if (username is None) != (password is None):
-        raise ConfigError(
-            "config.toml needs mail.username together with mail.password_file or mail.password_env"
-        )
+    security = found.choice(Security, "security")
     return MailSettings(
-        host=host,
-        port=section.integer("port", _PORTS[security], 1, 65_535),
+        host=found["host"],
+        port=found.get("port") or PORTS[security],
         security=security,
-        sender=section.mailbox("from") or section.text("from"),
-        desk=section.addresses("desk"),
-        reply_to=section.mailbox("reply_to"),
-        to_user=section.flag("to_user"),
-        username=username,
-        password=password,
-        ca_file=section.path("ca_file"),
-        timeout_seconds=section.integer("timeout_seconds", 30, 1, 600),
-        per_minute=section.integer("per_minute", 0, 0, 1_000_000),
-        digest_over=section.integer("digest_over", 3, 0, 1_000_000),
-        language=section.language("language") or "en",
-        service_name=section.optional("service_name") or "the VPN service",
-        templates=section.path("templates"),
+        sender=found["from"],
+        desk=found.several("desk"),
+        reply_to=found.get("reply_to"),
+        to_user=found["to_user"],
+        username=found.get("username"),
+        password=found.secret("password"),
+        ca_file=found.path("ca_file"),
+        timeout_seconds=found["timeout_seconds"],
+        per_minute=found["per_minute"],
+        digest_over=found["digest_over"],
+        language=found["language"],
+        service_name=found["service_name"],
+        templates=found.path("templates"),
     )
 
 
 def directory(table: Any, root: Path) -> DirectorySettings | None:
     """Return the settings in [directory], None without it; ConfigError names what is wrong."""
-    if table is None:
+    found = _checked("directory", table, root)
+    if found is None:
         return None
-    section = _Section("directory", table, root)
-    _refuse_unknown("directory", section.table, DIRECTORY)
-    kind = section.choice("kind", DirectoryKind, None)
-    strange = sorted(set(table) - _MAY[kind] - {"kind", "timeout_seconds"})
-    if strange:
-        raise ConfigError(f"config.toml's directory of kind {kind} does not take {strange[0]}")
-    url = section.secret("url") or section.optional("url")
-    if "url" in table and isinstance(url, Secret):
-        raise ConfigError("config.toml names directory.url twice; give it in one way")
-    for name in _NEEDS[kind]:
-        if name not in table and not (name == "url" and url):
-            raise ConfigError(f"config.toml's directory of kind {kind} needs {name}")
     return DirectorySettings(
-        kind=kind,
-        path=section.path("path"),
-        url=url,
-        query=section.optional("query"),
-        token=section.secret("token"),
-        ca_file=section.path("ca_file"),
-        command=section.words("command"),
-        timeout_seconds=section.integer("timeout_seconds", 300, 1, 86_400),
+        kind=DirectoryKind(found["kind"]),
+        path=found.path("path"),
+        url=found.get("url") or found.secret("url"),
+        query=found.get("query"),
+        token=found.secret("token"),
+        ca_file=found.path("ca_file"),
+        command=tuple(found.get("command") or ()),
+        timeout_seconds=found["timeout_seconds"],
     )
 
 
-def is_loopback(host: str) -> bool:
-    """Say whether `host` is this machine itself, so that nothing travels."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+def watch(table: Any, root: Path) -> WatchSettings:
+    """Return the settings in [watch], which may be missing; ConfigError names what is wrong."""
+    found = _checked("watch", {} if table is None else table, root)
+    assert found is not None
+    listen = found.get("metrics_listen")
+    return WatchSettings(
+        alert=found.several("alert"),
+        repeat_hours=found["repeat_hours"],
+        ping_url=found.get("ping_url") or found.secret("ping_url"),
+        metrics_file=found.path("metrics_file"),
+        metrics_listen=None if listen is None else host_and_port(listen),
+    )
 
 
-def _refuse_unknown(name: str, table: Mapping[str, Any], known: frozenset[str]) -> None:
-    unknown = sorted(set(table) - known)
-    if unknown:
-        raise ConfigError(f"config.toml has an unknown setting in [{name}]: {unknown[0]!a}")
+def schedule(table: Any) -> Mapping[str, str]:
+    """Return the times that [schedule] gives; ConfigError names what is wrong.
+
+    Of each job: five fields of cron with single spaces, in lower case, or "off".
+    """
+    found = {} if table is None else table
+    raise_first(_of_section("schedule", found))
+    # A way of writing that every reader of cron takes.
+    return {
+        name: OFF if one == OFF else " ".join(one.lower().split()) for name, one in found.items()
+    }
 
 
+def door(table: Any, root: Path) -> DoorConfig:
+    """Return the settings in [door], which may be missing; ConfigError names what is wrong."""
+    found = _checked("door", {} if table is None else table, root)
+    assert found is not None
+    host, port = host_and_port(found["listen"])
+    certificate, private_key, client_ca = (
+        root / found[name] if name in found.table else None
+        for name in ("certificate", "private_key", "client_ca")
+    )
+    free = found["min_free_mib"]
+    return DoorConfig(host, port, found.get("url"), certificate, private_key, client_ca, free)
+
+
+def _checked(name: str, table: Any, root: Path) -> _Section | None:
+    if table is None:
+        return None
+    raise_first(_of_section(name, table))
+    return _Section(name, table, root)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Section:
-    """One section under reading: each setting by its type, wrong ones named and never repeated."""
+    """One section that was checked: each setting's value, or its default."""
 
-    def __init__(self, name: str, table: Any, root: Path) -> None:
-        if not isinstance(table, dict):
-            raise ConfigError(f"config.toml needs {name} as a table, begun by [{name}]")
-        self.name = name
-        self.table: Mapping[str, Any] = table
-        self.root = root
+    name: str
+    table: Table
+    root: Path
 
-    def wrong(self, name: str, what: str) -> ConfigError:
-        return ConfigError(f"config.toml needs {self.name}.{name} as {what}")
+    def get(self, name: str) -> Any:
+        return self.table.get(name, BY_SECTION[self.name][name].default)
 
-    def optional(self, name: str) -> str | None:
-        value = self.table.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, str) or not value or not value.isprintable():
-            raise self.wrong(name, "a text that is not empty")
+    def __getitem__(self, name: str) -> Any:
+        value = self.get(name)
+        assert value is not None
         return value
 
-    def text(self, name: str) -> str:
-        value = self.optional(name)
-        if value is None:
-            raise self.wrong(name, "a text that is not empty")
-        return value
-
-    def integer(self, name: str, default: int, least: int, most: int) -> int:
-        value = self.table.get(name, default)
-        if type(value) is not int or not least <= value <= most:
-            raise self.wrong(name, f"int ({least} to {most})")
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self.table.get(name, False)
-        if not isinstance(value, bool):
-            raise self.wrong(name, "true or false")
-        return value
-
-    def choice(self, name: str, kinds: type[Member], default: Member | None) -> Member:
-        value = self.table.get(name)
-        if value is None and default is not None:
-            return default
-        found = {member.value: member for member in kinds}
-        if not isinstance(value, str) or value not in found:
-            raise self.wrong(name, f"one of {', '.join(found)}")
-        return found[value]
+    def choice(self, kinds: type[Security], name: str) -> Security:
+        return kinds(self[name])
 
     def path(self, name: str) -> str | None:
-        value = self.optional(name)
+        value = self.table.get(name)
         return None if value is None else str(self.root / value)
 
+    def several(self, name: str) -> tuple[str, ...]:
+        value = self.table.get(name, ())
+        return tuple(dict.fromkeys([value] if isinstance(value, str) else value))
+
     def secret(self, name: str) -> Secret | None:
-        file, variable = self.path(f"{name}_file"), self.optional(f"{name}_env")
-        if file and variable:
-            raise ConfigError(f"config.toml names {self.name}.{name} twice; give it in one way")
-        return Secret(file, variable) if file or variable else None
-
-    def words(self, name: str) -> tuple[str, ...]:
-        value = self.table.get(name, [])
-        good = isinstance(value, list) and all(isinstance(word, str) and word for word in value)
-        if not good or (name in self.table and not value):
-            raise self.wrong(name, "a list of words, the program first")
-        return tuple(value)
-
-    def addresses(self, name: str) -> tuple[str, ...]:
-        value = self.table.get(name)
-        several = [value] if isinstance(value, str) else value
-        if not isinstance(several, list) or not several:
-            raise self.wrong(name, "an address, or a list of addresses")
-        if not all(isinstance(one, str) and _is_address(one) for one in several):
-            raise self.wrong(name, "an address, or a list of addresses")
-        return tuple(dict.fromkeys(several))
-
-    def mailbox(self, name: str) -> str | None:
-        value = self.optional(name)
-        if value is not None and not _is_mailbox(value):
-            raise self.wrong(name, "an address, alone or as: Name <address>")
-        return value
-
-    def language(self, name: str) -> str | None:
-        value = self.optional(name)
-        if value is not None and _LANGUAGE.fullmatch(value) is None:
-            raise self.wrong(name, "a language tag, such as en")
-        return value
-
-
-def _is_address(text: str) -> bool:
-    """Say whether mail can go to `text`: its domain is one by IDNA, as mail is sent by it."""
-    if not text.isprintable() or _ADDRESS.fullmatch(text) is None:
-        return False
-    try:
-        idna.encode(text.rpartition("@")[2], uts46=True)
-    except (idna.IDNAError, UnicodeError):
-        return False
-    return True
-
-
-def _is_mailbox(text: str) -> bool:
-    """Say whether `text` is an address, alone or in angle brackets after a name."""
-    found = _NAMED.fullmatch(text)
-    return found is not None and text.isprintable() and _is_address(found[2] or found[3])
+        file, command = self.path(f"{name}_file"), tuple(self.table.get(f"{name}_command", ()))
+        variable = self.table.get(f"{name}_env")
+        credential = self.table.get(f"{name}_credential")
+        if not (file or variable or credential or command):
+            return None
+        return Secret(file, variable, credential, command)

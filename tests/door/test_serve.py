@@ -266,7 +266,7 @@ def test_it_looks_at_nothing_that_could_open_a_batch(
     inside = {name for name in names if not name.startswith("inbox")}
     assert inside == {
         "config.toml", "policy/profile.toml", "agents/keys.json", "agents/signing.pub",
-        "agents/us-nyc-01.agent.json", "audit",
+        "agents/us-nyc-01.agent.json", "audit", "home.json",
     }  # fmt: skip
 
 

@@ -165,7 +165,7 @@ def test_a_killed_making_of_a_home_is_simply_run_again(tmp_path: Path) -> None:
         root = tmp_path / str(number)
         with Faults(number), pytest.raises(DeadError):
             TinyHome.make(root)
-        if not (root / "config.toml").exists():
+        if not (root / "home.json").exists():
             TinyHome.make(root)
         assert TinyHome(root).ingest([usage()]).accepted == 1
 

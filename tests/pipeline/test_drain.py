@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import ALL_IN, ALL_PURGED, TinyHome, crowd, flags, month, usage
 
+import aggregator
 from aggregator.errors import BadInputError
 from aggregator.model.days import parse_instant
 from aggregator.pipeline.drain import drain_inbox
@@ -89,7 +90,7 @@ def test_an_agent_may_only_report_its_own_locations(home: TinyHome) -> None:
     assert (drained.accepted, drained.reasons) == (5, {"bad_location": 601})
     rows = home.rows("rejections_daily")
     assert {(row["location"], row["agent_build"], row["field"]) for row in rows} == {
-        ("unknown", "0.1.0", "location")
+        ("unknown", aggregator.__version__, "location")
     }
 
 
