@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aggregator.app import Access
 from aggregator.errors import AggregatorError, BadInputError, IntegrityError
-from aggregator.pipeline import close, doctor, drain, month_end, notices, publish
+from aggregator.pipeline import audit, close, doctor, drain, month_end, notices, publish
 from aggregator.pipeline.deployment import Deployment
 from aggregator.pipeline.findings import State
 from jobs import mail
@@ -84,6 +84,11 @@ def _month_end(access: Access) -> Mapping[str, Any]:
     return {"purged": [receipt["month"] for receipt in receipts]}
 
 
+def _checkpoint(access: Access) -> Mapping[str, Any]:
+    with access.write() as house:
+        return {"noted": int(audit.checkpoint(house).is_new)}
+
+
 def _doctor(access: Access) -> Mapping[str, Any]:
     findings = doctor.examine(access.home, access.read)
     failed = dict.fromkeys(one.check for one in findings if one.state is State.FAIL)
@@ -120,6 +125,13 @@ JOBS: Final = (
         "destroy the raw counters of every month that is over",
         "the next run purges; the records were refused from the instant on all the same",
         _month_end,
+    ),
+    Job(
+        "checkpoint",
+        "40 3 * * *",
+        "note where the audit log ends, so that a cut would show",
+        "the next run notes it",
+        _checkpoint,
     ),
     Job(
         "doctor",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from aggregator.cli import show
 from aggregator.cli.options import Globals, command, global_options, take_globals
-from aggregator.errors import IntegrityError
+from aggregator.errors import IntegrityError, UsageError
 
 _EPILOG = """\b
 Examples:
   aggregator audit log --last 20
   aggregator audit log --kind purge --json
   aggregator audit verify
+  aggregator audit checkpoint --out /mnt/elsewhere/usage.ndjson
 """
 _LOG_EPILOG = """\b
 Examples:
@@ -26,6 +28,13 @@ _VERIFY_EPILOG = """\b
 Examples:
   aggregator audit verify
   aggregator audit verify --json
+  aggregator audit verify --checkpoint /mnt/elsewhere/usage.ndjson
+"""
+_CHECKPOINT_EPILOG = """\b
+Examples:
+  aggregator audit checkpoint
+  aggregator audit checkpoint --out /mnt/elsewhere/usage.ndjson
+  aggregator -q audit checkpoint --out - | ssh auditor 'cat >> usage.ndjson'
 """
 _DIGEST_CHARACTERS = 12
 
@@ -73,13 +82,20 @@ def log_command(said: Globals, kind: str | None, last: int | None) -> None:
 
 
 @command("verify", epilog=_VERIFY_EPILOG)
-def verify_command(said: Globals) -> None:
-    """Compare the chain, the receipts and the closed tables; exit 6 if anything differs."""
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Checkpoints that were kept elsewhere, compared as well as the home's own.",
+)
+def verify_command(said: Globals, checkpoint: Path | None) -> None:
+    """Compare chain, receipts, checkpoints and closed tables; exit 6 if anything differs."""
     from aggregator.pipeline import audit
 
-    found = audit.verify(said.read())
+    found = audit.verify(said.read(), checkpoint)
     counts = {
-        "entries": found.entries, "receipts": found.receipts, "partitions": found.partitions
+        "entries": found.entries, "receipts": found.receipts, "partitions": found.partitions,
+        "checkpoints": found.checkpoints,
     }  # fmt: skip
     if said.json:
         rows = [{"check": problem.check, "what": problem.what} for problem in found.problems]
@@ -88,6 +104,8 @@ def verify_command(said: Globals) -> None:
         for problem in found.problems:
             print(f"{problem.check}: {problem.what}")
         if not found.problems:
+            if not found.checkpoints:
+                del counts["checkpoints"]
             print("verified: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     if found.problems:
         count = len(found.problems)
@@ -97,8 +115,41 @@ def verify_command(said: Globals) -> None:
         )
 
 
+@command("checkpoint", epilog=_CHECKPOINT_EPILOG)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Add it to a file off this host as well; - for standard output.",
+)
+def checkpoint_command(said: Globals, out: Path | None) -> None:
+    """Note where the log ends, so that a log cut short or written anew is seen.
+
+    It is kept in the home, in audit/checkpoints.ndjson; only a copy elsewhere also tells of one
+    who may change the home.
+    """
+    from aggregator.pipeline import audit
+
+    to_stdout = out is not None and str(out) == "-"
+    if to_stdout and said.json:
+        raise UsageError("--out - prints the checkpoint itself; leave --json out")
+    with said.write() as house:
+        noted = audit.checkpoint(house)
+        if out is not None and not to_stdout:
+            audit.copy_checkpoint(house, noted.checkpoint, out)
+    made = noted.checkpoint
+    if to_stdout:
+        print(made.line().decode(), end="")
+    elif said.json:
+        show.as_json({"new": noted.is_new, **made.fields()})
+    else:
+        what = "noted" if noted.is_new else "was noted already"
+        show.words(said, f"entry {made.number:,} {what}: {made.digest}")
+
+
 audit_command.add_command(log_command)
 audit_command.add_command(verify_command)
+audit_command.add_command(checkpoint_command)
 
 
 def _brief(detail: Mapping[str, Any]) -> str:

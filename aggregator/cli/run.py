@@ -16,6 +16,7 @@ Jobs:
   daily       the same, close every day whose grace is over, queue and send fair-use notices
   mail        send the fair-use notices that wait
   month-end   destroy the raw counters of every month that is over
+  checkpoint  note where the audit log ends
   doctor      check whether the deployment is sound
 \b
 Examples:
