@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import enum
 import http.client
+import json
 import socket
 import ssl
 import threading
@@ -74,6 +75,9 @@ _CERTIFICATES: Final[Mapping[int, str]] = MappingProxyType(
         64: "has a certificate for another address; correct the door's URL or its certificate",
     }
 )
+# The one code word in the body of a refusal that says more than its status does.
+_UNKNOWN_VERSION: Final = "unknown_version"
+_OTHER_VERSION: Final = "does not take batches of this agent's version; upgrade the older of both"
 _BROKEN_OFF: Final = "broke the connection off"
 _FAILURES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (socket.gaierror, "is not found by its name; check the URL and the name server"),
@@ -197,6 +201,8 @@ class DoorClient:
             response.status,
             (Outcome.NO_ANSWER, f"answers with status {response.status}; is it the door?"),
         )
+        if outcome is Outcome.MALFORMED and _code_word(content) == _UNKNOWN_VERSION:
+            words = _OTHER_VERSION
         retry_after = _seconds(response.headers.get("Retry-After"))
         return Answer(outcome, f"{self._name} {words}", retry_after)
 
@@ -269,6 +275,18 @@ def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Iterato
         raise
     finally:
         timer.cancel()
+
+
+def _code_word(body: bytes) -> object:
+    """Return the code word of a refusal, None if there is none; whatever else is in it is not read.
+
+    It is compared and never told.
+    """
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return fields.get("error") if isinstance(fields, dict) else None
 
 
 def _seconds(retry_after: str | None) -> float | None:

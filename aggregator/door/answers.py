@@ -24,6 +24,7 @@ class Fault(enum.StrEnum):
     """Why a request was not even looked into: all that concerns HTTP and the door itself."""
 
     NOT_HTTP = "not_http"
+    UNKNOWN_VERSION = "unknown_version"
     NOT_FOUND = "not_found"
     WRONG_METHOD = "wrong_method"
     TOO_SLOW = "too_slow"
@@ -62,6 +63,9 @@ WORDINGS: Final[Mapping[Word, Wording]] = MappingProxyType(
         Refusal.DISK_LOW: Wording(503, "the disk is nearly full; keep it and try again later", 300),
         Refusal.NOTHING_ANNOUNCED: Wording(503, "no keys are announced yet; try again later", 60),
         Fault.NOT_HTTP: Wording(400, "this is no request of HTTP/1.1; check the client"),
+        Fault.UNKNOWN_VERSION: Wording(
+            400, "batches of this version are not taken here; keep it, upgrade the older side"
+        ),
         Fault.NOT_FOUND: Wording(404, "there is nothing here; see /openapi.json"),
         Fault.WRONG_METHOD: Wording(405, "this method is not taken here; see /openapi.json"),
         Fault.TOO_SLOW: Wording(408, "the body came too slowly; send it again"),

@@ -27,10 +27,10 @@ from aggregator.door.answers import EarlyRefusal, Fault, Word
 from aggregator.door.journal import Journal
 from aggregator.door.limits import Budget, Limits, Rates
 from aggregator.door.metrics import CONTENT_TYPE, Gauges, Metrics
-from aggregator.errors import AggregatorError
+from aggregator.errors import AggregatorError, BadInputError
 from aggregator.pipeline.receive import Receiver, Refusal
 from aggregator.stores.agents import Agent
-from aggregator.wire.batch import MAX_BATCH_BYTES
+from aggregator.wire.batch import MAX_BATCH_BYTES, read_header
 
 _Result = TypeVar("_Result")
 
@@ -143,6 +143,8 @@ class Door:
         self._bodies[agent.id] += 1
         try:
             content = await self._body(request)
+            if _is_of_unknown_version(content):
+                return self._refusal(Fault.UNKNOWN_VERSION)
             taken = await self._in_thread(
                 lambda: self._receiver.take(agent, content, self._clock())
             )
@@ -279,6 +281,14 @@ def _length(request: Request) -> int | None:
         return None
     # The server below has refused a length that is no number.
     return int(request.headers.get("content-length", "0"))
+
+
+def _is_of_unknown_version(content: bytes) -> bool:
+    """Say whether this is a batch of a version that a neighbouring release may know."""
+    try:
+        return not read_header(content).is_known
+    except BadInputError:
+        return False
 
 
 def _is_from_here(request: Request) -> bool:

@@ -16,7 +16,8 @@ import json
 import re
 import secrets
 import zlib
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -28,6 +29,9 @@ from aggregator.errors import BadInputError, IntegrityError
 from aggregator.model.days import is_month
 
 VERSION: Final = 1
+"""The version that agents of this release send."""
+VERSIONS: Final = (VERSION,)
+"""Those that this release takes: the one before the current as well, once there are two."""
 MAX_BATCH_BYTES: Final = 4 << 20
 """The largest batch that a door takes; an agent splits what is larger."""
 MAX_RECORD_BYTES: Final = 32 << 20
@@ -41,6 +45,7 @@ _CONTENT: Final = re.compile(r"[0-9a-f]{64}")
 _FIELDS: Final = ("v", "build", "month", "key", "agent", "content")
 # At most three numbers, so that no address can be spelled.
 _BUILD: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,2}")
+_MAX_VERSION: Final = 9999
 MAX_HEADER_BYTES: Final = 1024
 _SIGNATURE_BYTES: Final = 64
 _SALT_BYTES: Final = 16
@@ -49,11 +54,16 @@ _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
+class UnknownVersionError(BadInputError):
+    """A batch of a version that this release does not know: it is kept, for one that does."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Header:
     """What is told in the clear: for which month, to which key, by which agent, and which batch.
 
-    `build` is the version of the agent's software, `content` names the batch.
+    `build` is the version of the agent's software, `content` names the batch. Of a batch whose
+    `version` is not among `VERSIONS` the month alone is known; the other texts are empty.
     """
 
     build: str
@@ -61,6 +71,12 @@ class Header:
     key_id: str
     agent: str
     content: str
+    version: int = VERSION
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this release knows the batch's version."""
+        return self.version in VERSIONS
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -124,19 +140,28 @@ def seal(
 
 
 def parse(content: bytes) -> Batch:
-    """Return the batch that `content` is; BadInputError if it has not the shape of one."""
+    """Return the batch that `content` is; BadInputError if it has not the shape of one.
+
+    UnknownVersionError, which is one, if it says that it is of a version not known here.
+    """
     if len(content) > MAX_BATCH_BYTES:
         raise BadInputError("is larger than a batch may be")
     line = _header_line(content)
+    header = _header(line)
+    if not header.is_known:
+        raise UnknownVersionError("is a batch of another version")
     signature = content[len(line) : len(line) + _SIGNATURE_BYTES]
     body = content[len(line) + _SIGNATURE_BYTES :]
     if len(signature) < _SIGNATURE_BYTES or not body:
         raise BadInputError("is cut off: its signature or its body is missing")
-    return Batch(_header(line), line, signature, body)
+    return Batch(header, line, signature, body)
 
 
 def read_header(start: bytes) -> Header:
-    """Return the header of the batch that begins with `start`, of `MAX_HEADER_BYTES` or more."""
+    """Return the header of the batch that begins with `start`, of `MAX_HEADER_BYTES` or more.
+
+    It may be of a version that this release does not know. BadInputError if it is none.
+    """
     return _header(_header_line(start))
 
 
@@ -152,16 +177,29 @@ def _header(line: bytes) -> Header:
         fields = json.loads(line)
     except (ValueError, RecursionError):
         raise BadInputError("is no batch: its header is not JSON") from None
+    unknown = _unknown(fields) if isinstance(fields, dict) else None
+    if unknown is not None:
+        return unknown
     if not isinstance(fields, dict) or tuple(fields) != _FIELDS:
         raise BadInputError("is no batch: its header has other fields")
     version, *texts = fields.values()
-    if type(version) is not int or version != VERSION:
-        raise BadInputError("is a batch of another version")
+    if type(version) is not int or version not in VERSIONS:
+        raise BadInputError("is no batch: its version is none")
     build, month, key_id, agent, content = (text if isinstance(text, str) else "" for text in texts)
     patterns = ((_BUILD, build), (_KEY_ID, key_id), (AGENT_ID, agent), (_CONTENT, content))
     if not is_month(month) or not all(pattern.fullmatch(text) for pattern, text in patterns):
         raise BadInputError("is no batch: a field of its header has another shape")
-    return Header(build, month, key_id, agent, content)
+    return Header(build, month, key_id, agent, content, version)
+
+
+def _unknown(fields: Mapping[str, Any]) -> Header | None:
+    """Return the header of a batch of an unknown version: `v` and `month` are in every one."""
+    version, month = fields.get("v"), fields.get("month")
+    if type(version) is not int or not 1 <= version <= _MAX_VERSION or version in VERSIONS:
+        return None
+    if not isinstance(month, str) or not is_month(month):
+        return None
+    return Header("", month, "", "", "", version)
 
 
 def _own_build() -> str:
