@@ -15,7 +15,7 @@ from aggregator.model.settings import JOB_NAMES, DirectoryKind, Security
 
 
 class Kind(enum.Enum):
-    """What a value is; `whole` and `flag` are no texts, `words` is a list, and two may be either."""
+    """What a value is; `whole` and `flag` are no texts, `words` is a list, two may be either."""
 
     TEXT = enum.auto()
     PATH = enum.auto()

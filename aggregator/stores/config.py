@@ -88,7 +88,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return what the text of a settings file says; ValueError or RecursionError if it is no TOML."""
+    """Return what a settings file says; ValueError or RecursionError if it is no TOML."""
     return tomllib.loads(text)
 
 

@@ -63,7 +63,7 @@ def _other_ways(path: str) -> Iterable[str]:
 
 
 def _named_by(data: Mapping[str, Any]) -> set[str]:
-    """Return the variables that hold secrets: settings name them, so they may be called anything."""
+    """Return the variables that hold secrets: settings name them, so any name may be one."""
     found = set()
     for secret in SECRETS:
         section, _, name = secret.partition(".")

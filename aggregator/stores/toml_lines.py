@@ -91,9 +91,9 @@ def _statements(text: str) -> Iterator[tuple[int, int]]:
     at, line, depth = 0, 1, 0
     yield 0, 1
     while match := _TOKEN.match(text, at):
-        token, at = match[0], match.end()
-        line += token.count("\n")
+        piece, at = match[0], match.end()
+        line += piece.count("\n")
         # The brackets of a header close on their own line as well.
-        depth = max(0, depth + _DEEPER.get(token, 0))
-        if token == "\n" and not depth:
+        depth = max(0, depth + _DEEPER.get(piece, 0))
+        if piece == "\n" and not depth:
             yield at, line
