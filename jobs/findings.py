@@ -51,10 +51,12 @@ def examine(house: Deployment) -> list[Finding]:
         for row in rows(house)
         if row.trouble is not None
     ]
-    if house.config.watch_problem is not None:
-        found.append(
-            Finding("jobs", State.FAIL, house.config.watch_problem, "see: aggregator config check")
-        )
+    config = house.config
+    found += [
+        Finding("jobs", State.FAIL, problem, "see: aggregator config check")
+        for problem in (config.schedule_problem, config.watch_problem)
+        if problem is not None
+    ]
     if found:
         return found
     if rows(house):

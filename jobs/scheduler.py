@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -66,7 +67,9 @@ class Scheduler:
         """Take `plan` at the start and at each `reload`; the clocks are given for tests."""
         self._plan, self._command, self._died, self._log = plan, command, died, log
         self._wall, self._monotonic, self._tick = wall, monotonic, tick_seconds
-        self._wake, self._stopping, self._reload = threading.Event(), False, False
+        self._stopping, self._reload = False, False
+        # A lock, as in a threading.Event, could be taken already when a signal handler asks for it.
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
         self._beat = monotonic()
@@ -75,12 +78,12 @@ class Scheduler:
     def stop(self, *_signal: object) -> None:
         """Ask for the end; safe in a signal handler."""
         self._stopping = True
-        self._wake.set()
+        os.eventfd_write(self._wake, 1)
 
     def reload(self, *_signal: object) -> None:
         """Ask for a new plan; safe in a signal handler."""
         self._reload = True
-        self._wake.set()
+        os.eventfd_write(self._wake, 1)
 
     def run(self, notifier: Notifier | None = None) -> None:
         """Run until `stop`; jobs that run then may end for a while."""
@@ -104,8 +107,7 @@ class Scheduler:
         """Wait; compare the clocks, tell systemd that all is well, plan anew where needed."""
         offset = self._wall() - self._monotonic()
         while True:
-            self._wake.wait(self._tick)
-            self._wake.clear()
+            self._sleep()
             if self._stopping:
                 return
             moved = self._wall() - self._monotonic() - offset
@@ -119,6 +121,11 @@ class Scheduler:
             if self._monotonic() - self._beat < _BEATS_LATE * self._tick:
                 notifier.tell(WATCHDOG="1")
 
+    def _sleep(self) -> None:
+        """Wait for a tick, or until something is asked for."""
+        if select.select([self._wake], [], [], self._tick)[0]:
+            os.eventfd_read(self._wake)
+
     def _pulse(self) -> None:
         self._beat = self._monotonic()
 
@@ -131,8 +138,11 @@ class Scheduler:
         for one in plan.jobs:
             name, own = one.job.name, _trigger(one, plan)
             scheduler.add_job(self._start, own, [name], id=name, executor=_executor(name))
-            # A job of its own: it waits its turn, in the table's order.
-            scheduler.add_job(self._start, args=[name], executor=_executor(name))
+            # A job of its own: it waits its turn, in the table's order; once, however often asked.
+            scheduler.add_job(
+                self._start, args=[name], id=f"{name} now", executor=_executor(name),
+                replace_existing=True,
+            )  # fmt: skip
             self._log.event(Event.PLANNED, job=name, cron=None if plan.every_seconds else one.cron)
 
     def _start(self, name: str) -> None:

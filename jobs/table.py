@@ -17,16 +17,23 @@ from aggregator.pipeline.deployment import Deployment
 from aggregator.pipeline.findings import State
 from jobs import mail
 
+_AN_HOUR: Final = 3600.0
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """One job: its name, when it runs (cron, UTC), what it does, what becomes of a missed run."""
+    """One job: its name, when it runs (cron, UTC), what it does, what becomes of a missed run.
+
+    `wait_seconds` is how long an unattended run waits for another's lock: none for jobs whose next
+    run comes soon.
+    """
 
     name: str
     cron: str
     does: str
     missed: str
     run: Callable[[Access], Mapping[str, Any]]
+    wait_seconds: float = 0.0
 
 
 def _ingest(access: Access) -> Mapping[str, Any]:
@@ -111,6 +118,7 @@ JOBS: Final = (
         "take in the inbox, close every day whose grace is over, queue and send fair-use notices",
         "the next run closes every missed day, oldest first, and judges the month as it is then",
         _daily,
+        wait_seconds=_AN_HOUR,
     ),
     Job(
         "mail",
@@ -125,6 +133,7 @@ JOBS: Final = (
         "destroy the raw counters of every month that is over",
         "the next run purges; the records were refused from the instant on all the same",
         _month_end,
+        wait_seconds=_AN_HOUR / 2,
     ),
     Job(
         "checkpoint",
@@ -132,6 +141,7 @@ JOBS: Final = (
         "note where the audit log ends, so that a cut would show",
         "the next run notes it",
         _checkpoint,
+        wait_seconds=_AN_HOUR,
     ),
     Job(
         "doctor",

@@ -37,8 +37,7 @@ def facts(house: Deployment, runs: RunStore, watched_since: dt.datetime) -> Fact
         watched_since=watched_since,
         runs=runs.runs(),
         overdue_after=tuple(
-            (one.job.name, times.patience(one.cron, house.now))
-            for one in times.planned(config.schedule)
+            (one.job.name, times.patience(one.cron)) for one in times.planned(config.schedule)
         ),
         purge_month=purge.month if purge else None,
         purge_due_at=purge.due_at if purge else None,
@@ -47,7 +46,7 @@ def facts(house: Deployment, runs: RunStore, watched_since: dt.datetime) -> Fact
         due_days=days.due,
         days_lag=days.lag,
         free_bytes=shutil.disk_usage(house.home.root).free,
-        settings_problems=tuple(filter(None, (config.mail_problem, config.watch_problem))),
+        settings_problems=config.problems,
     )
 
 
@@ -143,7 +142,7 @@ def _alert(house: Deployment, troubles: list[Incident], run: Run | None, log: Lo
 def _is_rare(house: Deployment, job: str) -> bool:
     """Say whether `job` runs once an hour at the most."""
     crons = {one.job.name: one.cron for one in times.planned(house.config.schedule)}
-    return job in crons and times.patience(crons[job], house.now) >= _HOURLY
+    return job in crons and times.patience(crons[job]) >= _HOURLY
 
 
 def _mail(house: Deployment, telling: Telling, known: Mapping[str, Known], log: Log) -> None:

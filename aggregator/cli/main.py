@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A core file would hold keys and accounts.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        cli.main(args=arguments, prog_name="aggregator", standalone_mode=False)
+        # What a command ends with by Exit comes back as a result.
+        code = cli.main(args=arguments, prog_name="aggregator", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as request:
         return int(request.exit_code)
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 - told by kind and place, or by our own words
         return _fail(*explain(error))
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _fail(message: str, code: int) -> int:

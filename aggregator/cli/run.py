@@ -22,7 +22,7 @@ Jobs:
 Examples:
   aggregator --home /srv/usage run daily
   aggregator --home /srv/usage run month-end --confirm-clock
-  aggregator -q --home /srv/usage run ingest --log json
+  aggregator -q --home /srv/usage run daily --wait --log json
 Who runs them: `aggregator schedule`, or what `aggregator install-units` writes.
 """
 
@@ -30,8 +30,13 @@ Who runs them: `aggregator schedule`, or what `aggregator install-units` writes.
 @command("run", epilog=_EPILOG)
 @click.argument("job")
 @confirm_clock_option
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="While another run has the lock, wait: up to an hour, as the job may; else it is refused.",
+)
 @log_option
-def run_command(said: Globals, job: str, confirm_clock: bool, log: str | None) -> None:
+def run_command(said: Globals, job: str, confirm_clock: bool, wait: bool, log: str | None) -> None:
     """Run one job once, for cron and systemd; a missed run is caught up by the next."""
     from jobs import runner
     from jobs.log import Form, Log
@@ -43,7 +48,10 @@ def run_command(said: Globals, job: str, confirm_clock: bool, log: str | None) -
     form = Form(log or "words")
     try:
         result = runner.run(
-            found, said.access(confirm_clock=confirm_clock), Log(form, quiet=said.quiet)
+            found,
+            said.access(confirm_clock=confirm_clock),
+            Log(form, quiet=said.quiet),
+            wait=wait,
         )
     except AggregatorError as error:
         if form is Form.WORDS:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import click
 
 from aggregator.cli.options import Globals, command, log_option
-from aggregator.errors import AggregatorError, RefusedError, UsageError
+from aggregator.errors import AggregatorError, RefusedError, UsageError, explain
 from aggregator.model.days import instant
 
 if TYPE_CHECKING:
     from aggregator.model.runs import Facts, Incident
     from aggregator.pipeline.deployment import Deployment
+    from aggregator.stores.home import Home
     from jobs.log import Log
     from jobs.scheduler import Plan
 
@@ -78,8 +79,25 @@ def schedule_command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, scheduler.stop)
     signal.signal(signal.SIGHUP, scheduler.reload)
-    with _metrics(said, clock, journal):
+    with _alone(home, journal), _metrics(said, clock, journal):
         scheduler.run()
+
+
+@contextlib.contextmanager
+def _alone(home: Home, log: Log) -> Iterator[None]:
+    """Be this home's only scheduler; a disk that takes no lock file does not keep it from working.
+
+    Two would do no harm, but each alert and each ping would come twice.
+    """
+    from aggregator.stores.runs import RunStore
+    from jobs.log import Event
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(RunStore(home.folder("runs")).scheduling())
+        except OSError as error:
+            log.event(Event.NOT_RECORDED, problem=explain(error)[0])
+        yield
 
 
 def _clock(start: dt.datetime | None, speed: float) -> Callable[[], dt.datetime | None]:
@@ -109,8 +127,8 @@ class _Planner:
 
         try:
             config = self._said.located().load_config()
-            if config.watch_problem is not None:
-                self._log.event(Event.NOT_PLANNED, problem=config.watch_problem)
+            if config.schedule_problem is not None:
+                self._log.event(Event.NOT_PLANNED, problem=config.schedule_problem)
             else:
                 self._last = config.schedule
         except AggregatorError as error:
@@ -126,7 +144,7 @@ def _words(said: Globals, job: str, now: dt.datetime | None, log: str) -> list[s
         words += ["--config", str(said.config)]
     if now is not None:
         words += ["--now", instant(now)]
-    return [*words, "run", job, "--log", log]
+    return [*words, "run", job, "--wait", "--log", log]
 
 
 def _died(said: Globals, job: str, now: dt.datetime | None, number: int, log: Log) -> None:

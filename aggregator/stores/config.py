@@ -30,8 +30,8 @@ class Config:
 
     `mail_problem` says what is wrong with [mail] or [directory], which then are None: only what
     sends notices stops for it, by `check_mail`. `door_problem` is that of [door], which stops the
-    door and the enrolment of agents. `watch_problem` says the same of [schedule] and [watch]; one
-    that is wrong is as if it were not there, and nothing stops for it.
+    door and the enrolment of agents. `schedule_problem` and `watch_problem` say the same of these
+    two; one that is wrong is as if it were not there, and nothing stops for it.
     """
 
     rehearsal: bool
@@ -43,6 +43,7 @@ class Config:
     mail_problem: str | None = None
     schedule: Mapping[str, str] = dataclasses.field(default_factory=dict)
     watch: WatchSettings = dataclasses.field(default_factory=WatchSettings)
+    schedule_problem: str | None = None
     watch_problem: str | None = None
     door_problem: str | None = None
 
@@ -66,7 +67,9 @@ class Config:
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong with sections that do not stop everything, one line each."""
-        several = (self.door_problem, self.mail_problem, self.watch_problem)
+        several = (
+            self.door_problem, self.mail_problem, self.schedule_problem, self.watch_problem,
+        )  # fmt: skip
         return tuple(problem for problem in several if problem is not None)
 
     @property
@@ -122,7 +125,8 @@ def check(
         mail_problem=_joined(problems, "mail", "directory"),
         schedule=settings.schedule(good.get("schedule")),
         watch=settings.watch(good.get("watch"), root),
-        watch_problem=_joined(problems, "schedule", "watch"),
+        schedule_problem=problems["schedule"],
+        watch_problem=problems["watch"],
         door_problem=problems["door"],
     )
 

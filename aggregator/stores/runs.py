@@ -88,6 +88,17 @@ class RunStore:
             atomic.write(self.folder / _INCIDENTS, _json(fields))
 
     @contextlib.contextmanager
+    def scheduling(self) -> Iterator[None]:
+        """Hold the right to start jobs at their times; LockedError if another scheduler does."""
+        atomic.make_folder(self.folder)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(lock.hold(self.folder / ".schedule.lock"))
+            except LockedError:
+                raise LockedError("another aggregator schedule works on this home") from None
+            yield
+
+    @contextlib.contextmanager
     def telling(self) -> Iterator[bool]:
         """Hold the right to tell the operator; False if another run tells just now."""
         atomic.make_folder(self.folder)
