@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: demo test integration lint types layers format lock agent clean setup
+.PHONY: demo test integration lint types layers format lock agent wheel man image clean setup
 
 setup: $(VENV)/.done
 
@@ -40,6 +40,22 @@ layers: setup
 agent: setup
 	BIN=$(BIN) deploy/build-agent
 
+# The same source gives the same bytes; the date in it is that of the last commit.
+wheel: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+wheel: setup
+	rm -f dist/*.whl
+	$(BIN)/python -m hatchling build --target wheel --directory dist
+
+# build/man/*.1, a page a command, from its --help.
+man: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+man: setup
+	$(BIN)/python deploy/build-man build/man
+
+# A container image with that wheel, by podman, buildah or docker.
+ENGINE ?= podman
+image: wheel
+	$(ENGINE) build --tag usage-aggregator --file deploy/Containerfile .
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -51,6 +67,9 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-annotate --no-emit-index-url --no-emit-find-links --constraint requirements.lock \
 	  --custom-compile-command "make lock" deploy/agent.requirements -o deploy/agent.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-annotate --no-emit-index-url --no-emit-find-links --constraint requirements.lock \
+	  --custom-compile-command "make lock" pyproject.toml -o deploy/aggregator.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

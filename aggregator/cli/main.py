@@ -33,6 +33,8 @@ _COMMANDS = {
     "audit": ("audit", "Read and verify the audit log."),
     "run": ("run", "Run one job once, for cron and systemd."),
     "schedule": ("schedule", "Run every job at its time; the daemon."),
+    "install-units": ("install_units", "Write the systemd units, or the lines for cron."),
+    "completion": ("completion", "Print what completes commands in a shell."),
 }
 
 _EPILOG = """\b
