@@ -1,4 +1,9 @@
-"""The aggregator with its door on one machine, the agent on another, as processes."""
+"""The aggregator with its door on one machine, the agent on another, as processes.
+
+    INTEGRATION_AGENT=FOLDER INTEGRATION_DOOR=FOLDER pytest -m integration …/test_end_to_end.py
+
+Each may be of another release, whose source is unpacked in the folder named.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +60,13 @@ timeout_seconds = 3
 """
 
 
-def _python(*words: Word) -> list[Word]:
-    return ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", *words]
+_AGENT_ROOT: Final = os.environ.get("INTEGRATION_AGENT", str(_ROOT))
+_DOOR_ROOT: Final = os.environ.get("INTEGRATION_DOOR", str(_ROOT))
+
+
+def _python(root: str, *words: Word) -> list[Word]:
+    # -P: else the folder that it is started in would come first.
+    return ["env", f"PYTHONPATH={root}", sys.executable, "-P", "-m", *words]
 
 
 class Aggregator:
@@ -83,7 +93,7 @@ class Aggregator:
 
     def run(self, *words: Word) -> str:
         """Run a command on the home, which must succeed; return its stdout."""
-        return self.machine.run(_python("aggregator", "--home", self.home, *words))
+        return self.machine.run(_python(_DOOR_ROOT, "aggregator", "--home", self.home, *words))
 
     def ingest(self) -> Any:
         """Take in what the agents handed over; return what the command says."""
@@ -91,7 +101,7 @@ class Aggregator:
 
     def open_door(self) -> None:
         """Start the door, and wait until it is open."""
-        words = _python("aggregator", "--home", self.home, "serve")
+        words = _python(_DOOR_ROOT, "aggregator", "--home", self.home, "serve")
         self._door = self.machine.popen(words, log=f"door-{time.monotonic_ns()}.log")
         self._door.wait_for_text("the door is open")
 
@@ -144,7 +154,7 @@ class Agent:
     def start(self) -> None:
         """Start it, and wait until it has read all its sources once."""
         self.status_file.unlink(missing_ok=True)
-        words = _python("aggregator.agent.cli", "run", "--config", self._config)
+        words = _python(_AGENT_ROOT, "aggregator.agent.cli", "run", "--config", self._config)
         self._process = self._machine.popen(words, log=f"agent-{time.monotonic_ns()}.log")
         self.wait_until(lambda: bool(self.rows()), "a reading of all sources")
 
