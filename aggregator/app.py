@@ -15,7 +15,7 @@ from aggregator.model.days import instant
 from aggregator.pipeline import receive
 from aggregator.pipeline.deployment import Deployment, Progress, quiet
 from aggregator.pipeline.receive import Receiver
-from aggregator.rules.clock import observe
+from aggregator.rules.clock import is_behind, observe
 from aggregator.stores import atomic, custody, lock
 from aggregator.stores.agents import AgentStore
 from aggregator.stores.audit import AuditLog
@@ -135,7 +135,8 @@ def open_to_write(
         before = house.clock
         house.clock = observe(before, house.now, confirmed=confirm_clock)
         doubted = observe(before, house.now)
-        if confirm_clock and doubted.in_doubt:
+        house.is_behind = is_behind(before, house.now) and not confirm_clock
+        if confirm_clock and (doubted.in_doubt or is_behind(before, house.now)):
             house.record("clock_confirmed", {})
         elif doubted.in_doubt and doubted.doubt_since == house.now and before.last_at:
             house.record("clock_jump", {"from": instant(before.last_at), "to": instant(house.now)})

@@ -58,10 +58,14 @@ def _lines(house: Deployment, found: Status) -> Iterator[tuple[str, str]]:
 
 
 def _clock(house: Deployment) -> Iterator[tuple[str, str]]:
-    from aggregator.pipeline.status import would_doubt_clock
+    from aggregator.pipeline.status import is_clock_behind, would_doubt_clock
 
     clock = house.clock
     last = instant(clock.last_at) if clock.last_at else "none"
+    if is_clock_behind(house):
+        yield "CLOCK", f"BEHIND the last entry, {last}; batches of days that have not begun wait"
+        yield "", "check the time; if it is right: aggregator ingest --confirm-clock"
+        return
     if not would_doubt_clock(house):
         yield "clock", f"not in doubt; last entry {last}"
         return

@@ -33,7 +33,10 @@ def quiet(_what: str, _done: int, _total: int) -> None:
 
 @dataclasses.dataclass(slots=True)
 class Deployment:
-    """One home, opened at the instant `now`; `clock` is what the audit log says of it."""
+    """One home, opened at the instant `now`; `clock` is what the audit log says of it.
+
+    `is_behind` says that the log has later entries, so that `now` may be too early.
+    """
 
     home: Home
     config: Config
@@ -48,6 +51,7 @@ class Deployment:
     receipts: ReceiptStore
     now: dt.datetime
     clock: Clock
+    is_behind: bool = False
     progress: Progress = quiet
 
     @property

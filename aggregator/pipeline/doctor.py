@@ -271,6 +271,9 @@ def _clock(house: Deployment) -> Found:
     if status.would_doubt_clock(house):
         what = "the clock is more than 48 h ahead of the last runs, so a purge waits"
         yield State.WARN, what, "check the time, then give the next run --confirm-clock"
+    elif status.is_clock_behind(house):
+        what = "the clock is behind the last entry; batches of days that have not begun wait"
+        yield State.WARN, what, "check the time; if it is right: aggregator ingest --confirm-clock"
     else:
         yield State.OK, f"{instant(house.now)}, not in doubt", ""
 

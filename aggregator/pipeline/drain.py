@@ -11,14 +11,18 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Final
 
 from aggregator.errors import BadInputError, IntegrityError
+from aggregator.model.days import parse_day
+from aggregator.model.reasons import Reason
 from aggregator.pipeline.deployment import Deployment
 from aggregator.pipeline.ingest import Ingested, by_reason, record
 from aggregator.pipeline.intake import Intake
+from aggregator.rules.calendar import EARLY_TOLERANCE
 from aggregator.rules.validate import Gate
 from aggregator.stores.agents import Agent
 from aggregator.stores.keys import MonthKeys
@@ -29,6 +33,7 @@ from aggregator.wire.batch import Batch
 _AT_ONCE: Final = 20_000
 # Records of agents that may send the same are checked together: less work for each batch.
 _CHUNK_BYTES: Final = 8 << 20
+_DAY: Final = re.compile(rb'"day"\s*:\s*"([0-9]{4}-[0-9]{2}-[0-9]{2})"')
 
 
 class Refusal(enum.StrEnum):
@@ -165,12 +170,13 @@ class _Opener:
         if agent.revoked_at is not None:
             return Refusal.REVOKED
         # Judged as of when it came: what the door took must not be lost because it waited here.
-        came = min(self._house.now, came)
-        if not any(found.is_signed_by(key) for key in agent.public_keys(came)):
+        if not any(
+            found.is_signed_by(key) for key in agent.public_keys(min(self._house.now, came))
+        ):
             return Refusal.BAD_SIGNATURE
-        return self._opened(found, agent)
+        return self._opened(found, agent, came)
 
-    def _opened(self, found: Batch, agent: Agent) -> _Opened | Refusal | Wait:
+    def _opened(self, found: Batch, agent: Agent, came: dt.datetime) -> _Opened | Refusal | Wait:
         keys = self._month_keys(found.header.month)
         if keys is None or keys.key_id != found.header.key_id:
             return Wait.NO_KEY
@@ -178,7 +184,22 @@ class _Opener:
             records = found.open(keys.batch)
         except (IntegrityError, BadInputError):
             return Refusal.NOT_OPENED
+        if self._is_behind(came) and self._seems_early(records):
+            return Wait.CLOCK
         return _Opened(records, found.header.build, self._gate(agent.locations))
+
+    def _is_behind(self, came: dt.datetime) -> bool:
+        """Say whether this run's clock is behind that of the log, or of the batch's coming."""
+        house = self._house
+        # In a rehearsal files have the machine's time, which is not that of its clock.
+        comes_later = not house.config.rehearsal and came - house.now > EARLY_TOLERANCE
+        return house.is_behind or comes_later
+
+    def _seems_early(self, records: bytes) -> bool:
+        """Say whether a record is of a day that has not begun, as far as this clock knows."""
+        gate, texts = self._house.gate, {match[1].decode() for match in _DAY.finditer(records)}
+        days = (day for text in texts if (day := parse_day(text)) is not None)
+        return any(gate.reason(day) is Reason.TOO_EARLY for day in days)
 
     def _agent(self, agent: str) -> Agent | None:
         if agent not in self._agents:

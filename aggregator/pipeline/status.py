@@ -14,7 +14,7 @@ from aggregator.model.notices import State
 from aggregator.pipeline import audit, close, month_end
 from aggregator.pipeline.deployment import Deployment
 from aggregator.rules import notices
-from aggregator.rules.clock import observe
+from aggregator.rules.clock import is_behind, observe
 from aggregator.stores.audit import Entry
 
 _HOUR = dt.timedelta(hours=1)
@@ -138,6 +138,11 @@ def would_doubt_clock(house: Deployment) -> bool:
     return observe(house.clock, house.now).in_doubt
 
 
+def is_clock_behind(house: Deployment) -> bool:
+    """Say whether the clock turned back, so that batches of days that have not begun wait."""
+    return is_behind(house.clock, house.now)
+
+
 def days_of(house: Deployment) -> Days:
     """Return the days of which raw counters are here, by state."""
     due = close.due_days(house)
@@ -204,6 +209,7 @@ def fields(house: Deployment, status: Status) -> dict[str, Any]:
         "profile_version": house.profile.version,
         "k": house.profile.k,
         "clock_in_doubt": would_doubt_clock(house),
+        "clock_behind": is_clock_behind(house),
         "clock_doubt_since": instant(clock.doubt_since) if clock.doubt_since else None,
         "last_entry_at": instant(clock.last_at) if clock.last_at else None,
         "audit_problem": status.broken,

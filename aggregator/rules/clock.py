@@ -4,6 +4,9 @@ Every writing command compares its clock with the last audit entry. More than 48
 doubt; only the purge waits for it. It ends by confirmation, by 6 h of later entries, or when the
 clock turns back to where it came from. A clock that turns back, but not as far, is watched for
 another 6 h from where it then is.
+
+A clock behind the last entry destroys nothing either: what seems to be of a day that has not begun
+may be of today, so batches that hold such records wait.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import datetime as dt
 from typing import Final
 
 from aggregator.model.clock import Clock
+from aggregator.rules.calendar import EARLY_TOLERANCE
 
 JUMP: Final = dt.timedelta(hours=48)
 SETTLED: Final = dt.timedelta(hours=6)
@@ -30,3 +34,13 @@ def observe(clock: Clock, now: dt.datetime, *, confirmed: bool = False) -> Clock
             return Clock(now)
         return Clock(now, min(clock.doubt_since, now), clock.before_jump)
     return Clock(now)
+
+
+def is_behind(clock: Clock, now: dt.datetime) -> bool:
+    """Say whether `now` lies before entries of a clock that nobody doubted.
+
+    One that comes back from a doubted jump is behind nothing.
+    """
+    if clock.last_at is None or clock.in_doubt:
+        return False
+    return clock.last_at - now > EARLY_TOLERANCE

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from support import ALL_IN, ALL_PURGED, TinyHome, crowd, flags, month, usage
 
 import aggregator
+from aggregator import app
 from aggregator.errors import BadInputError
 from aggregator.model.days import parse_instant
 from aggregator.pipeline.drain import drain_inbox
 from aggregator.pipeline.ingest import Ingested
+from aggregator.stores.home import Home
 from aggregator.stores.keys import MonthKeys
 from aggregator.wire import batch
 
@@ -294,3 +296,48 @@ class KilledError(BaseException):
 def test_any_bytes_are_a_batch_or_bad_input(content: bytes) -> None:
     with contextlib.suppress(BadInputError):
         assert batch.parse(content).header.agent
+
+
+def test_a_clock_that_turned_back_throws_away_nothing_that_was_acknowledged(
+    home: TinyHome, agent: FakeAgent
+) -> None:
+    """Its day seems not to have begun; the agent has let go of it, so it waits."""
+    keys = keys_of(home)
+    dropped(home.root, agent.batch(crowd("2026-10-10", range(20)), keys), "of-today")
+    dropped(home.root, agent.batch(crowd("2026-10-05", range(20)), keys), "before")
+    with home.open("2026-10-10T12:00:00Z") as house:
+        house.record("checkpoint", {})
+    with home.open("2026-10-05T12:00:00Z", confirm=False) as house:
+        drained = drain_inbox(house)
+    assert (drained.accepted, drained.rejected, drained.waiting) == (20, 0, {"clock": 1})
+    with home.open("2026-10-10T12:05:00Z", confirm=False) as house:
+        drained = drain_inbox(house)
+    assert (drained.accepted, drained.rejected, drained.waiting) == (20, 0, {})
+
+
+def test_a_clock_that_is_said_to_be_right_rejects_what_is_early(
+    home: TinyHome, agent: FakeAgent
+) -> None:
+    dropped(home.root, agent.batch(crowd("2026-10-10", range(20)), keys_of(home)))
+    with home.open("2026-10-10T12:00:00Z") as house:
+        house.record("checkpoint", {})
+    confirmed = len(home.audit("clock_confirmed"))
+    drained = drain(home, "2026-10-05T12:00:00Z")
+    assert drained.reasons == {"too_early": 20}
+    assert len(home.audit("clock_confirmed")) == confirmed + 1
+
+
+def test_a_live_home_sees_by_a_batch_that_its_clock_is_behind(tmp_path: Path) -> None:
+    """As after a start without a battery, where the log has nothing to compare with."""
+    right, back = (parse_instant(one) for one in ("2026-10-10T12:00:00Z", "2026-10-05T12:00:00Z"))
+    live, agent = Home(tmp_path / "live"), FakeAgent.make()
+    app.create(live, back, rehearsal=False, accept_weak=True)
+    with app.open_to_write(live, None, back) as house:
+        agent.enrol(house, "us-nyc")
+        keys = house.month_keys_for_writing("2026-10")
+    path = dropped(live.root, agent.batch(crowd("2026-10-10", range(20)), keys))
+    os.utime(path, (right.timestamp(), right.timestamp()))
+    with app.open_to_write(live, None, back) as house:
+        assert drain_inbox(house).waiting == {"clock": 1}
+    with app.open_to_write(live, None, right) as house:
+        assert drain_inbox(house).accepted == 20

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.model.clock import Clock
-from aggregator.rules.clock import observe
+from aggregator.rules.clock import is_behind, observe
 
 START = dt.datetime(2026, 10, 20, tzinfo=dt.UTC)
 
@@ -81,3 +81,18 @@ def test_cv5_a_jump_always_opens_a_doubt_and_six_quiet_hours_always_end_it(
     assert observe(clock, ahead).in_doubt
     later = observe(clock, at(hours[-1] + 6))
     assert not later.in_doubt
+
+
+@pytest.mark.parametrize(
+    ("hours", "behind"), [(0, False), (-2, False), (-3, True), (-24 * 400, True), (72, False)]
+)
+def test_a_clock_is_behind_where_it_lies_before_the_last_entry(hours: int, behind: bool) -> None:
+    last = dt.datetime(2026, 10, 5, 12, tzinfo=dt.UTC)
+    assert is_behind(Clock(last), last + dt.timedelta(hours=hours)) == behind
+    assert not is_behind(Clock(), last)
+
+
+def test_a_clock_that_comes_back_from_a_doubted_jump_is_behind_nothing() -> None:
+    right = dt.datetime(2026, 10, 5, 12, tzinfo=dt.UTC)
+    jumped = observe(Clock(right), right + dt.timedelta(days=400))
+    assert not is_behind(jumped, right + dt.timedelta(minutes=5))
