@@ -381,8 +381,8 @@ def test_no_checkpoint_is_made_of_a_broken_log(home: Path, run: Run) -> None:
 
 
 def test_killed_at_any_step_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
-    start = TinyHome.make(tmp_path / "start")
-    now = "2026-10-01T06:00:00Z"
+    start = TinyHome.make(tmp_path / "start", "2026-10-04T00:00:00Z")
+    now = "2026-10-05T06:00:00Z"
 
     def work(home: TinyHome) -> None:
         with home.open(now) as house:

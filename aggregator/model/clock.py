@@ -8,11 +8,16 @@ import datetime as dt
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Clock:
-    """The last entry's instant and, while the clock is in doubt, the jump's two ends."""
+    """The last entry's instant and, while the clock is in doubt, the jump's two ends.
+
+    `behind` is the latest instant that the clock had before it turned back, until it is there
+    again.
+    """
 
     last_at: dt.datetime | None = None
     doubt_since: dt.datetime | None = None
     before_jump: dt.datetime | None = None
+    behind: dt.datetime | None = None
 
     @property
     def in_doubt(self) -> bool:

@@ -25,22 +25,26 @@ def observe(clock: Clock, now: dt.datetime, *, confirmed: bool = False) -> Clock
     """Return the clock's state after an entry at `now`."""
     if confirmed or clock.last_at is None:
         return Clock(now)
+    behind = _behind(clock, now)
     if now - clock.last_at > JUMP:
-        return Clock(now, now, clock.before_jump or clock.last_at)
+        return Clock(now, now, clock.before_jump or clock.last_at, behind)
     if clock.doubt_since is not None and clock.before_jump is not None:
         settled = now - clock.doubt_since >= SETTLED
         came_back = now < clock.doubt_since and now - clock.before_jump <= JUMP
         if settled or came_back:
-            return Clock(now)
-        return Clock(now, min(clock.doubt_since, now), clock.before_jump)
-    return Clock(now)
+            return Clock(now, behind=behind)
+        return Clock(now, min(clock.doubt_since, now), clock.before_jump, behind)
+    return Clock(now, behind=behind)
+
+
+def _behind(clock: Clock, now: dt.datetime) -> dt.datetime | None:
+    """Return the latest instant that was not doubted, if `now` lies well before it."""
+    # One that comes back from a doubted jump is behind nothing of that jump.
+    last = clock.before_jump if clock.in_doubt else clock.last_at
+    latest = max(filter(None, (last, clock.behind)), default=now)
+    return latest if latest - now > EARLY_TOLERANCE else None
 
 
 def is_behind(clock: Clock, now: dt.datetime) -> bool:
-    """Say whether `now` lies before entries of a clock that nobody doubted.
-
-    One that comes back from a doubted jump is behind nothing.
-    """
-    if clock.last_at is None or clock.in_doubt:
-        return False
-    return clock.last_at - now > EARLY_TOLERANCE
+    """Say whether `now` lies before entries of a clock that nobody doubted."""
+    return _behind(clock, now) is not None

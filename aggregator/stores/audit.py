@@ -113,6 +113,8 @@ class AuditLog:
                 "doubt_since": instant(clock.doubt_since),
                 "before_jump": instant(clock.before_jump),
             }
+        if clock.behind:
+            fields["clock_behind"] = instant(clock.behind)
         fields["previous"] = head.digest
         line = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
         atomic.make_folder(self.path.parent)
@@ -150,6 +152,7 @@ def _parse(line: bytes, number: int | None) -> Entry:
             parse_instant(fields["at"]),
             parse_instant(doubt["doubt_since"]) if doubt else None,
             parse_instant(doubt["before_jump"]) if doubt else None,
+            parse_instant(fields["clock_behind"]) if "clock_behind" in fields else None,
         )
         return Entry(
             fields["n"],

@@ -96,3 +96,21 @@ def test_a_clock_that_comes_back_from_a_doubted_jump_is_behind_nothing() -> None
     right = dt.datetime(2026, 10, 5, 12, tzinfo=dt.UTC)
     jumped = observe(Clock(right), right + dt.timedelta(days=400))
     assert not is_behind(jumped, right + dt.timedelta(minutes=5))
+
+
+def test_a_clock_stays_behind_whatever_is_written_until_it_is_there_again() -> None:
+    right, back = at(240), at(100)
+    clock = observe(observe(Clock(right), back), back + dt.timedelta(minutes=5))
+    assert is_behind(clock, back + dt.timedelta(minutes=10))
+    assert not is_behind(clock, right - dt.timedelta(hours=1))
+    assert observe(clock, right - dt.timedelta(hours=1)).behind is None
+    assert observe(clock, back + dt.timedelta(minutes=10), confirmed=True) == Clock(
+        back + dt.timedelta(minutes=10)
+    )
+
+
+def test_a_clock_that_jumps_ahead_from_behind_is_in_doubt_as_ever() -> None:
+    """CV-5: what is remembered of turning back ends no doubt and begins none."""
+    clock = observe(Clock(at(240)), at(100))
+    jumped = observe(clock, at(400))
+    assert (jumped.in_doubt, jumped.before_jump, jumped.behind) == (True, at(100), None)
