@@ -198,3 +198,14 @@ def test_the_command_prints_what_is_announced(home: TinyHome, run: Run) -> None:
     assert len(again.out.splitlines()) == 2
     assert home.files("agents") == before
     assert len(home.audit("keys_published")) == 1
+
+
+def test_a_clock_that_turned_back_makes_no_keys_of_a_month_that_is_over(home: TinyHome) -> None:
+    """Else they would be missed at a purge that never was: a false alarm, and its receipt."""
+    assert published(home, "2026-10-05T00:00:00Z") == ["2026-10"]
+    for now in ("1973-04-01T00:00:00Z", "2026-09-26T00:00:00Z", "2026-09-26T01:00:00Z"):
+        with home.open(now, confirm=False) as house:
+            assert publish.publish(house) == []
+            assert [key.month for key in publish.announced(house)] == ["2026-10"]
+    assert home.read(START).keys.months() == ["2026-10"]
+    assert published(home, "2026-10-05T01:00:00Z") == ["2026-10"]
