@@ -11,6 +11,7 @@ from typing import Final
 
 from aggregator.errors import IntegrityError, LockedError, RefusedError
 from aggregator.model.clock import Clock
+from aggregator.model.config_table import Given
 from aggregator.model.days import instant
 from aggregator.pipeline import receive
 from aggregator.pipeline.deployment import Deployment, Progress, quiet
@@ -76,32 +77,37 @@ DOOR_LOCK: Final = ".door.lock"
 
 
 def create(
-    home: Home, now: dt.datetime, *, rehearsal: bool, accept_weak: bool, profile: str | None = None
+    home: Home,
+    now: dt.datetime,
+    *,
+    rehearsal: bool,
+    accept_weak: bool,
+    profile: str | None = None,
+    given: Given | None = None,
 ) -> str | None:
-    """Make a home; return a warning if its keys could not be destroyed for certain.
+    """Make a home with the settings `given`; return a warning if its keys may outlive their end.
 
     RefusedError if the file system would keep what is overwritten, unless this is a rehearsal
-    or the operator accepts it.
+    or the operator accepts it. Stopped on the way, it leaves nothing in a folder that it made.
     """
     root = home.root
     existed = root.exists()
     atomic.make_folder(root)
-    try:
-        with lock.hold(home.lock_path):
+    with lock.hold(home.lock_path):
+        try:
             weakness = custody.weakness(root)
             if weakness and not (rehearsal or accept_weak):
                 raise RefusedError(
                     f"keys in {root} could outlive their destruction: {weakness};"
                     " choose another file system, or accept it with --accept-weak-destruction"
                 )
-            home.create(rehearsal=rehearsal, accept_weak=accept_weak, profile=profile)
-            house = _open(home, now, quiet)
-            house.record("init", {"rehearsal": rehearsal, "policy": house.profile.digest})
-    finally:
-        if not existed and not home.config_path.exists():
-            with contextlib.suppress(OSError):  # the folder is not ours to empty
-                home.lock_path.unlink()
-                root.rmdir()
+            home.create(rehearsal=rehearsal, accept_weak=accept_weak, profile=profile, given=given)
+        except BaseException:
+            if not existed:
+                home.unmake()
+            raise
+        house = _open(home, now, quiet)
+        house.record("init", {"rehearsal": rehearsal, "policy": house.profile.digest})
     return weakness
 
 

@@ -29,6 +29,7 @@ _COMMANDS = {
     "keys": ("keys", "Announce the month keys that agents seal to."),
     "status": ("status", "One screen: what is due, what ran, when the next purge is."),
     "doctor": ("doctor", "Check whether this deployment is sound."),
+    "config": ("config", "Check the settings: each mistake with its line and its remedy."),
     "migrate": ("migrate", "Bring a home of an older release to this one's format, or back."),
     "audit": ("audit", "Read and verify the audit log."),
     "run": ("run", "Run one job once, for cron and systemd."),

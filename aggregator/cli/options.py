@@ -36,12 +36,15 @@ class Globals:
     verbose: bool = False
 
     def located(self) -> Home:
-        """Return the home that the command is about; UsageError if none is named."""
+        """Return the home that the command is about; UsageError if none is named.
+
+        Variables of the environment override its settings, whatever the command.
+        """
         from aggregator.stores.home import Home
 
         if self.home is None:
             raise UsageError("name a home with --home DIR or in AGGREGATOR_HOME")
-        return Home(self.home, self.config)
+        return Home(self.home, self.config, os.environ)
 
     def read(self) -> Deployment:
         """Open the home for a command that writes nothing."""

@@ -13,6 +13,9 @@ from typing import Any, Final
 
 from aggregator.model.settings import JOB_NAMES, DirectoryKind, Security
 
+FILE: Final = "config.toml"
+"""What a settings file is called where a mistake in it is told."""
+
 
 class Kind(enum.Enum):
     """What a value is; `whole` and `flag` are no texts, `words` is a list, two may be either."""
@@ -85,7 +88,7 @@ class Mistake:
     setting: str
     what: str
     remedy: str
-    where: str = "config.toml"
+    where: str = FILE
 
     @property
     def section(self) -> str:
@@ -125,6 +128,22 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "watch.ping_url": ("", "_file", "_env", "_credential", "_command"),
 }
 """Each secret with the endings of the settings that may give it, of which one is taken."""
+
+DIRECTORY_NEEDS: Final[Mapping[DirectoryKind, tuple[str, ...]]] = {
+    DirectoryKind.CSV: ("path",),
+    DirectoryKind.SQL: ("url", "query"),
+    DirectoryKind.HTTP: ("url",),
+    DirectoryKind.COMMAND: ("command",),
+}
+"""What each kind of directory needs."""
+
+DIRECTORY_MAY: Final[Mapping[DirectoryKind, tuple[str, ...]]] = {
+    DirectoryKind.CSV: (),
+    DirectoryKind.SQL: (),
+    DirectoryKind.HTTP: ("token", "ca_file"),
+    DirectoryKind.COMMAND: (),
+}
+"""What each kind of directory may have besides that, `kind` and `timeout_seconds`."""
 
 _DAY_SECONDS: Final = 86_400
 _MILLION: Final = 1_000_000
@@ -227,17 +246,17 @@ SETTINGS: Final = (
         "/etc/aggregator/templates", common=False,
     ),
     Setting(
-        "directory", "kind", Kind.CHOICE, "csv, sql, http or command", "csv",
+        "directory", "kind", Kind.CHOICE, "csv, sql, http or command: where accounts are", "csv",
         choices=tuple(DirectoryKind), needed=True,
     ),
-    Setting("directory", "path", Kind.PATH, "of csv", "/etc/aggregator/accounts.csv"),
+    Setting("directory", "path", Kind.PATH, "of csv: the file", "/etc/aggregator/accounts.csv"),
     Setting(
-        "directory", "url", Kind.TEXT, "of sql and http", "https://crm.example.net/accounts.csv",
-        may_hold_secret=True,
+        "directory", "url", Kind.TEXT, "of sql and http: where to ask",
+        "https://crm.example.net/accounts.csv", may_hold_secret=True,
     ),
     *_ways("directory", "url", "the URL, with its password", "/etc/aggregator/crm.url"),
     Setting(
-        "directory", "query", Kind.TEXT, "of sql",
+        "directory", "query", Kind.TEXT, "of sql: what to ask",
         "SELECT account, email AS address FROM customers", may_hold_secret=True, common=False,
     ),
     *_ways("directory", "token", "the bearer token of http", "/etc/aggregator/crm.token"),
@@ -284,6 +303,23 @@ BY_SECTION: Final[Mapping[str, Mapping[str, Setting]]] = {
     section.name: {one.name: one for one in SETTINGS if one.section == section.name}
     for section in SECTIONS
 }
+
+
+Given = Mapping[str, Mapping[str, Any]]
+"""Values of settings, by section and name."""
+
+
+def ways(path: str) -> tuple[str, ...]:
+    """Return the names, without the section, of the settings that may give what `path` is."""
+    _, _, name = path.partition(".")
+    return tuple(name + way for way in SECRETS.get(path, ("",)))
+
+
+def of_directory(kind: DirectoryKind) -> frozenset[str]:
+    """Return the names of all settings that a directory of this kind may have."""
+    named = (*DIRECTORY_NEEDS[kind], *DIRECTORY_MAY[kind])
+    every = (way for name in named for way in ways(f"directory.{name}"))
+    return frozenset(("kind", "timeout_seconds", *every))
 
 
 def find(path: str) -> Setting | None:

@@ -50,6 +50,11 @@ class _Field:
     numbers: bool = True
     steps: bool = True
 
+    @property
+    def one(self) -> str:
+        """Its name with the article that it needs."""
+        return f"{'an' if self.name == 'hour' else 'a'} {self.name}"
+
 
 _FIELDS: Final = (
     _Field("minute", 0, 59),
@@ -79,7 +84,7 @@ def _values(word: str, field: _Field) -> frozenset[int]:
     for part in word.split(","):
         match = _PART.fullmatch(part)
         if match is None:
-            raise CronError(f"has a {field.name} that does not read")
+            raise CronError(f"has {field.one} that does not read")
         found |= _part(match[1], match[2], match[3], match[4], field)
     return frozenset(found)
 
@@ -96,12 +101,12 @@ def _part(
         if field.names is WEEKDAYS and last == "sun":
             raise CronError("has a range of weekdays up to sun, where some weeks begin; list them")
     if least > most:
-        raise CronError(f"has a {field.name} range that runs backwards")
+        raise CronError(f"has {field.one} range that runs backwards")
     if step is None:
         return set(range(least, most + 1))
     named = any(one is not None and not one.isdigit() for one in (first, last))
     if not field.steps or named or whole == first or not 1 <= int(step) <= most - least:
-        raise CronError(f"has a {field.name} with steps that cannot be")
+        raise CronError(f"has {field.one} with steps that cannot be")
     return set(range(least, most + 1, int(step)))
 
 
@@ -112,5 +117,5 @@ def _number(word: str, field: _Field) -> int:
     if word in names:
         return names[word]
     if not word.isdigit() or not field.least <= int(word) <= field.most:
-        raise CronError(f"has a {field.name} that there is not")
+        raise CronError(f"has {field.one} that there is not")
     return int(word)

@@ -14,7 +14,10 @@ _TOP: Final = """\
 # A path is absolute, or begins in this folder. A variable of the environment overrides a setting:
 # AGGREGATOR_MAIL_HOST is host in [mail]. A secret comes by a file, or by another of these endings:
 # password_file, password_env, password_credential (systemd's), password_command.
-# Every setting, for an editor: aggregator config schema. After a change: aggregator config check
+# After a change: aggregator config check
+# An editor with taplo (Even Better TOML) completes and checks this file by its schema: write that
+# with: aggregator config schema > /etc/aggregator/config.schema.json
+# and put this line above all else: #:schema /etc/aggregator/config.schema.json
 """
 _WIDTH: Final = 100
 _NOTE_AT: Final = 44

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any, Final
 
 import aggregator
 from aggregator.errors import ConfigError, RefusedError
+from aggregator.model.config_table import BY_SECTION, Given, Kind
 from aggregator.model.profile import DEFAULT_PROFILE, Profile, parse_profile
 from aggregator.stores import atomic, config, config_text, custody, formats
 from aggregator.stores.config import Config
 from aggregator.stores.formats import FORMAT, Mark
+from aggregator.stores.values import shown
 
 FOLDERS: Final = ("policy", "agents", "keys", "inbox", "raw", "tables", "outbox", "audit", "runs")
 # Those that are written to under the home's lock only; others drop files into the inbox, and a
@@ -63,13 +66,14 @@ class Home:
         """The home's format; an older one than `formats.FORMAT` works, and waits for `migrate`."""
         return self.mark().format
 
-    def create(self, *, rehearsal: bool, accept_weak: bool, profile: str | None = None) -> None:
-        """Lay the folders and files of a new home; home.json last, so that it marks a whole one.
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a whole home; ConfigError if what is there cannot be read."""
+        return self.mark_path.exists() or self._marked_by_settings() is not None
 
-        A config.toml that is there already, as a configuration management tool writes it, is kept.
-        RefusedError if there is a home already, or if `root` has other files in it.
-        """
-        if self.mark_path.exists() or self._marked_by_settings() is not None:
+    def check_can_be_made(self) -> None:
+        """Raise RefusedError if there is a home already, or if `root` has other files in it."""
+        if self.is_made:
             raise RefusedError(f"there is a home already in {self.root}")
         if self._holds_data():
             raise RefusedError(f"{self.root} holds a home's data but no home.json; restore it")
@@ -83,32 +87,67 @@ class Home:
         # A killed run may have left its probe of the file system; the next run sweeps it.
         if any(not name.startswith(custody.PROBE_PREFIX) for name in found - allowed):
             raise RefusedError(f"{self.root} is not empty; a home needs a folder of its own")
+
+    def create(
+        self,
+        *,
+        rehearsal: bool,
+        accept_weak: bool,
+        profile: str | None = None,
+        given: Given | None = None,
+    ) -> None:
+        """Lay the folders and files of a new home; home.json last, so that it marks a whole one.
+
+        Its config.toml has the settings `given`. One that is there already, as a configuration
+        management tool writes it, is kept. RefusedError as `check_can_be_made`; ConfigError if
+        settings or profile are wrong. Either way nothing was written.
+        """
+        self.check_can_be_made()
         text = DEFAULT_PROFILE if profile is None else profile
         parse_profile(text)
         mark = Mark(FORMAT, rehearsal, aggregator.__version__)
+        wanted = {**(given or {})}
+        if accept_weak:
+            wanted["keys"] = {**wanted.get("keys", {}), "accept_weak_destruction": True}
+        content = self._new_config(mark, wanted)
         for name in FOLDERS:
             atomic.make_folder(self.folder(name))
         atomic.write(self.profile_path, text.encode())
-        self._settle_config(mark, accept_weak=accept_weak)
+        if content is not None:
+            atomic.write(self.config_path, content)
         formats.write(self.mark_path, mark)
 
-    def _settle_config(self, mark: Mark, *, accept_weak: bool) -> None:
-        """Write config.toml, unless one is there that somebody else wrote and that can be used."""
+    def unmake(self) -> None:
+        """Remove what a `create` that was stopped has laid; other files, and a whole home, stay."""
+        if self.mark_path.exists():
+            return
+        atomic.sweep(self.root)
+        for path in (self.profile_path, self.config_path, self.lock_path):
+            path.unlink(missing_ok=True)
+        for folder in (*map(self.folder, FOLDERS), self.root):
+            with contextlib.suppress(OSError):  # it is not there, or not empty
+                folder.rmdir()
+
+    def _new_config(self, mark: Mark, given: Given) -> bytes | None:
+        """Return config.toml with the settings `given`; None if one is there that is kept."""
         try:
             before = self.config_path.read_bytes()
         except FileNotFoundError:
             before = None
+        text = config_text.render(given)
         # One of ours was left by a run that was killed; the flags may be others now.
-        ours = {_settings(weak) for weak in (True, False)}
+        ours = {text.encode(), *map(_plain_config, (True, False))}
         if before is None or before in ours:
-            atomic.write(self.config_path, _settings(accept_weak))
-            return
-        found = self._configured(mark)
-        if accept_weak and not found.accept_weak_destruction:
+            self._checked(config.parse(text), mark)
+            return text.encode()
+        self._configured(mark)
+        other = differing(self.own_settings(), given)
+        if other:
             raise ConfigError(
                 f"{self.config_path} was there already and is kept;"
-                " set accept_weak_destruction = true in it"
+                f" set {_wanted(other[0], given)} in it"
             )
+        return None
 
     def mark(self) -> Mark:
         """Return the home's format, and whether it is a rehearsal; ConfigError if this is none.
@@ -140,7 +179,7 @@ class Home:
     def _configured(self, mark: Mark) -> Config:
         # Only the home itself says that it is a rehearsal: else --now could reach real data.
         if self.settings is None:
-            own = self._own_settings()
+            own = self.own_settings()
             formats.check_agrees(mark, own)
             return self._checked(own, mark)
         try:
@@ -154,7 +193,8 @@ class Home:
         rehearsal, environment = mark.rehearsal, self.environment
         return config.check(data, self.root, rehearsal=rehearsal, environment=environment)
 
-    def _own_settings(self) -> dict[str, Any]:
+    def own_settings(self) -> dict[str, Any]:
+        """Return what config.toml says, unchecked; ConfigError if it is missing or no TOML."""
         try:
             return config.read(self.config_path)
         except (FileNotFoundError, NotADirectoryError):
@@ -186,6 +226,25 @@ class Home:
             raise ConfigError(f"{self.profile_path} is not UTF-8 text") from None
 
 
-def _settings(accept_weak: bool) -> bytes:
-    """Return the text of a new config.toml."""
+def differing(data: Mapping[str, Any], given: Given) -> list[str]:
+    """Return the full names of the settings `given` that are others in the settings `data`."""
+    found = []
+    for section, values in given.items():
+        table = data.get(section, {})
+        for name, value in values.items():
+            default = BY_SECTION[section][name].default
+            if not isinstance(table, dict) or table.get(name, default) != value:
+                found.append(f"{section}.{name}")
+    return found
+
+
+def _wanted(path: str, given: Given) -> str:
+    """Return how the setting `path` is told; its value only if it cannot be a secret."""
+    section, _, name = path.partition(".")
+    setting, value = BY_SECTION[section][name], given[section][name]
+    return f"{name} = {shown(value)}" if setting.kind is Kind.FLAG else path
+
+
+def _plain_config(accept_weak: bool) -> bytes:
+    """Return the text of a new config.toml without any settings given."""
     return config_text.render({"keys": {"accept_weak_destruction": accept_weak}}).encode()

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from aggregator.errors import ConfigError
-from aggregator.model.config_table import BY_SECTION, OF_THE_HOME, SECRETS, SECTIONS, Mistake
+from aggregator.model.config_table import (
+    BY_SECTION,
+    DIRECTORY_NEEDS,
+    OF_THE_HOME,
+    SECRETS,
+    SECTIONS,
+    Mistake,
+    of_directory,
+    ways,
+)
 from aggregator.model.settings import (
     OFF,
     DirectoryKind,
@@ -33,19 +42,6 @@ __all__ = [
 Table = Mapping[str, Any]
 
 PORTS: Final = {Security.STARTTLS: 587, Security.TLS: 465, Security.NONE: 25}
-# What each kind of directory needs, and may have besides `kind` and `timeout_seconds`.
-_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
-    DirectoryKind.CSV: ("path",),
-    DirectoryKind.SQL: ("url", "query"),
-    DirectoryKind.HTTP: ("url",),
-    DirectoryKind.COMMAND: ("command",),
-}
-_MAY: Final[Mapping[str, tuple[str, ...]]] = {
-    DirectoryKind.CSV: (),
-    DirectoryKind.SQL: (),
-    DirectoryKind.HTTP: ("token", "ca_file"),
-    DirectoryKind.COMMAND: (),
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,18 +121,17 @@ def _nothing(_table: Table) -> Iterator[Mistake]:
     return iter(())
 
 
-def _ways(table: Table, secret: str) -> list[str]:
-    """Return the settings in `table` that give the secret of this full name."""
-    name = secret.partition(".")[2]
-    return [name + way for way in SECRETS[secret] if name + way in table]
+def _given(table: Table, path: str) -> list[str]:
+    """Return the settings in `table` that give what has this full name."""
+    return [name for name in ways(path) if name in table]
 
 
 def _twice(table: Table, section: str) -> Iterator[Mistake]:
     for secret in SECRETS:
-        ways = _ways(table, secret) if secret.startswith(section + ".") else []
-        if len(ways) > 1:
-            what = f"{secret} is given twice: {' and '.join(ways)}"
-            yield Mistake(f"{section}.{ways[1]}", what, "leave one of them")
+        given = _given(table, secret) if secret.startswith(section + ".") else []
+        if len(given) > 1:
+            what = f"{secret} is given twice: {' and '.join(given)}"
+            yield Mistake(f"{section}.{given[1]}", what, "leave one of them")
 
 
 def _mail_rules(table: Table) -> Iterator[Mistake]:
@@ -147,7 +142,7 @@ def _mail_rules(table: Table) -> Iterator[Mistake]:
             'mail.security = "none" is for a server on this machine: mail would travel readable',
             'use "starttls" or "tls"',
         )
-    password = _ways(table, "mail.password")
+    password = _given(table, "mail.password")
     if ("username" in table) != bool(password):
         at = "mail.username" if "username" in table else f"mail.{password[0]}"
         what = "mail.username and mail.password_… belong together"
@@ -158,16 +153,13 @@ def _mail_rules(table: Table) -> Iterator[Mistake]:
 def _directory_rules(table: Table) -> Iterator[Mistake]:
     kind = table.get("kind")
     if isinstance(kind, str) and kind in set(DirectoryKind):
-        ways = {name: _ways(table, f"directory.{name}") for name in ("url", "token")}
-        allowed = {"kind", "timeout_seconds"}
-        for name in (*_NEEDS[kind], *_MAY[kind]):
-            allowed |= {name, *ways.get(name, ())}
+        allowed = of_directory(DirectoryKind(kind))
         for name in BY_SECTION["directory"]:
             if name in table and name not in allowed:
                 what = f"directory.{name} is not of a directory of kind {kind}"
                 yield Mistake(f"directory.{name}", what, "take it out, or correct kind")
-        for name in _NEEDS[kind]:
-            if name not in table and not ways.get(name):
+        for name in DIRECTORY_NEEDS[DirectoryKind(kind)]:
+            if not _given(table, f"directory.{name}"):
                 what = f"a directory of kind {kind} needs directory.{name}"
                 yield Mistake("directory.kind", what, f"add {name} to [directory]")
     yield from _twice(table, "directory")

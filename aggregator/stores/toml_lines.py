@@ -25,12 +25,14 @@ _DEEPER: Final = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 def lines_of(text: str) -> Mapping[Path, int]:
-    """Return the line of each setting and table header in `text`, from 1; the first, if twice.
+    """Return the line of each setting and table in `text`, from 1; the first, if twice.
 
+    A table without a header is where the first of its settings is.
     Of a text that is not TOML it returns what looks like settings. Inside inline tables nothing is
     looked for: they have the line of their own name.
     """
     found: dict[Path, int] = {}
+    implied: dict[Path, int] = {}
     rows: dict[Path, int] = {}
     table: Path = ()
     for start, line in _statements(text):
@@ -42,9 +44,10 @@ def lines_of(text: str) -> Mapping[Path, int]:
             path = (*table, *names)
         else:
             path = table = _table(names, header[1] == "[[", rows)
-        for length in range(len(path) if header else len(table) + 1, len(path) + 1):
-            found.setdefault(path[:length], line)
-    return found
+        found.setdefault(path, line)
+        for length in range(1, len(path)):
+            implied.setdefault(path[:length], line)
+    return implied | found
 
 
 def line_of(text: str, path: Path) -> int | None:

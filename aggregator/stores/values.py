@@ -76,7 +76,12 @@ def shown(value: Any) -> str:
     """Return `value` as TOML writes it."""
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(shown, value))}]"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def as_text(value: Any) -> str:
+    """Return the text of which `read` makes `value`."""
+    return value if isinstance(value, str) else shown(value)
 
 
 def read(setting: Setting, text: str) -> Any:
@@ -111,10 +116,14 @@ def _choice(setting: Setting, value: Any) -> str | None:
 
 
 def _words(_setting: Setting, value: Any) -> str | None:
-    good = isinstance(value, list) and value
-    if good and all(isinstance(word, str) and word and "\0" not in word for word in value):
+    if isinstance(value, list) and value and all(_is_word(word) for word in value):
         return None
     return "must be a list of texts: a command and its words"
+
+
+def _is_word(value: Any) -> bool:
+    """Say whether a process can be given `value`: no NUL, and nothing that UTF-8 has not."""
+    return isinstance(value, str) and re.fullmatch("[^\0\ud800-\udfff]+", value) is not None
 
 
 def _addresses(_setting: Setting, value: Any) -> str | None:
