@@ -29,7 +29,7 @@ def run(job: Job, access: Access, log: Log, *, wait: bool = False) -> Mapping[st
     confirmed = access.confirm_clock
     try:
         access.check()
-    except AggregatorError as error:
+    except Exception as error:
         _refused(job, access, error, log)
         raise
     try:
@@ -50,13 +50,13 @@ def run(job: Job, access: Access, log: Log, *, wait: bool = False) -> Mapping[st
     return result
 
 
-def _refused(job: Job, access: Access, error: AggregatorError, log: Log) -> None:
+def _refused(job: Job, access: Access, error: Exception, log: Log) -> None:
     """Log that `job` could not begin, and keep it where there is a home to keep it in."""
     problem, code = explain(error)
     log.event(Event.JOB_FAILED, job=job.name, exit_code=code, problem=problem)
     try:
         access.home.mark()
-    except AggregatorError:
+    except (AggregatorError, OSError):
         return
     if isinstance(error, RefusedError):  # a clock for rehearsals; it would be written down
         return

@@ -8,7 +8,7 @@ import click
 
 from aggregator.cli import show
 from aggregator.cli.options import Globals, command, confirm_clock_option, log_option
-from aggregator.errors import AggregatorError, UsageError
+from aggregator.errors import UsageError, explain
 
 _EPILOG = """\b
 Jobs:
@@ -53,10 +53,10 @@ def run_command(said: Globals, job: str, confirm_clock: bool, wait: bool, log: s
             Log(form, quiet=said.quiet),
             wait=wait,
         )
-    except AggregatorError as error:
+    except Exception as error:
         if form is Form.WORDS:
             raise
-        raise click.exceptions.Exit(error.exit_code) from None  # the log has told it
+        raise click.exceptions.Exit(explain(error)[1]) from None  # the log has told it
     if said.json:
         show.as_json({"job": found.name, **result})
     elif form is Form.WORDS:

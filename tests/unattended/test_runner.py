@@ -184,3 +184,21 @@ def test_settings_that_break_raise_what_the_job_would(tiny: TinyHome) -> None:
     access = Access(Home(tiny.root), parse_instant(NOW), dt.datetime.now(dt.UTC))
     with pytest.raises(ConfigError):
         runner.run(JOBS[0], access, Log(stream=io.StringIO()))
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_the_system_refuses_is_a_line_of_the_log_as_well(
+    tiny: TinyHome, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a disk that is read-only: no words stand between the events."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system", "/planted/path")
+
+    monkeypatch.setattr(lock, "hold", refuse)
+    assert run(tiny, "ingest", "--log", form) == 1
+    told = capsys.readouterr().err
+    assert "Read-only file system" in told
+    assert "planted" not in told
+    assert not [line for line in told.splitlines() if line.startswith("error: ")]
+    assert "job_failed" in told
