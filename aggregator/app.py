@@ -20,7 +20,6 @@ from aggregator.rules.clock import is_behind, observe
 from aggregator.stores import atomic, custody, lock
 from aggregator.stores.agents import AgentStore
 from aggregator.stores.audit import AuditLog
-from aggregator.stores.config import Config
 from aggregator.stores.home import OWN_FOLDERS, Home
 from aggregator.stores.inbox import Inbox
 from aggregator.stores.keys import KeyStore
@@ -50,11 +49,12 @@ class Access:
         return self.now or self.wall
 
     def check(self) -> None:
-        """Raise ConfigError if there is no home or its settings are wrong, RefusedError for `now`.
+        """Raise ConfigError if there is no home or its settings are wrong.
 
-        That clock is for rehearsal homes only.
+        RefusedError for `now`, which is for rehearsal homes only, and for root in a home of another
+        user.
         """
-        _check_now(self.home.load_config(), self.now)
+        _check(self.home, self.now)
 
     def read(self) -> Deployment:
         """Open it to look, without a lock."""
@@ -132,7 +132,7 @@ def open_to_write(
     `now` is the clock that a rehearsal sets, `wall` the machine's. LockedError if another run
     has the lock; RefusedError for `now` on a home that is no rehearsal.
     """
-    _check_now(home.load_config(), now)
+    _check(home, now)
     with lock.hold(home.lock_path):
         atomic.sweep(home.root, below=False)
         for name in OWN_FOLDERS:
@@ -158,7 +158,7 @@ def open_to_send(
     So mail that takes long holds up no other run, and no purge. LockedError if another run sends;
     RefusedError for `now` on a home that is no rehearsal.
     """
-    _check_now(home.load_config(), now)
+    _check(home, now)
     house = _open(home, now or wall, progress)
     with house.outbox.lock():
         yield house
@@ -171,7 +171,7 @@ def open_door(home: Home, now: dt.datetime | None) -> Iterator[Receiver]:
     LockedError if another door serves this home; RefusedError for `now`, the clock that a
     rehearsal sets, on a home that is no rehearsal.
     """
-    _check_now(home.load_config(), now)
+    _check(home, now)
     receiver = Receiver(home)
     inbox = receiver.inbox.folder
     atomic.make_folder(inbox)
@@ -184,11 +184,14 @@ def open_door(home: Home, now: dt.datetime | None) -> Iterator[Receiver]:
         yield receiver
 
 
-def _check_now(config: Config, now: dt.datetime | None) -> None:
+def _check(home: Home, now: dt.datetime | None) -> None:
+    """Raise RefusedError where this user, or this clock, must not write."""
+    config = home.load_config()
     if now is not None and not config.rehearsal:
         raise RefusedError(
             "--now sets the clock only in a rehearsal home, made with: aggregator --now … init"
         )
+    home.check_user()
 
 
 def _open(home: Home, now: dt.datetime, progress: Progress) -> Deployment:

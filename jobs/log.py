@@ -6,6 +6,7 @@ prints. As text for people, or one JSON object a line.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -68,7 +69,14 @@ class Log:
         self._logger = None if form is Form.WORDS else _logger(form, self._stream)
 
     def event(self, event: Event, **fields: str | float | bool | None) -> None:
-        """Write one event with its fields; those that are None are left out."""
+        """Write one event with its fields; those that are None are left out.
+
+        A log that takes no line, as on a full disk, stops nothing else.
+        """
+        with contextlib.suppress(OSError):
+            self._write(event, **fields)
+
+    def _write(self, event: Event, **fields: str | float | bool | None) -> None:
         said = {name: value for name, value in fields.items() if value is not None}
         if self._logger is None:
             if event in _WORDS and said.get("kind", Trouble.PURGE_LATE) in _LOUD_TROUBLES:

@@ -13,24 +13,19 @@ from aggregator.pipeline.deliver import Delivered
 def send(access: Access, *, by_hand: bool = False, again: bool = False) -> Delivered:
     """Send every message that is due; return what became of them.
 
-    A run `by_hand` tries again at once what waits for a later try, and says so where another run
-    is sending; a job leaves it to that run. With `again` it also sends what was refused for good.
-    Whoever calls looks at `problems`, or uses `check`.
+    A run `by_hand` tries again at once what waits for a later try. With `again` it also sends what
+    was refused for good. Whoever calls looks at `problems`, or uses `check`. LockedError if
+    another run is sending.
     """
     began = time.monotonic()
-    try:
-        with access.send() as house:
-            delivered = deliver.deliver(
-                house,
-                pause=time.sleep,
-                elapsed=lambda: time.monotonic() - began,
-                impatient=by_hand,
-                again=again,
-            )
-    except LockedError:
-        if by_hand:
-            raise
-        return deliver.NOTHING
+    with access.send() as house:
+        delivered = deliver.deliver(
+            house,
+            pause=time.sleep,
+            elapsed=lambda: time.monotonic() - began,
+            impatient=by_hand,
+            again=again,
+        )
     _record(access, delivered)
     return delivered
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aggregator import __version__
+from aggregator.errors import AggregatorError, explain
 from aggregator.model.days import start_of
 from aggregator.model.runs import Facts, Incident, Trouble
 from aggregator.pipeline import status
@@ -41,15 +41,16 @@ def text(look: Look) -> bytes:
 
 
 @contextlib.contextmanager
-def served(listen: tuple[str, int], look: Look) -> Iterator[int]:
+def served(listen: tuple[str, int], look: Look, unread: Callable[[str], None]) -> Iterator[int]:
     """Answer GET /metrics at `listen`, an address of this machine, until left; yields the port.
 
-    OSError if that port is taken.
+    Where the home cannot be read, `home_readable` is 0 and `unread` is told why. OSError if that
+    port is taken.
     """
     from prometheus_client import start_http_server  # noqa: PLC0415
 
     host, port = listen
-    server, thread = start_http_server(port, host, _registry(look))
+    server, thread = start_http_server(port, host, _registry(look, unread))
     try:
         yield server.server_port
     finally:
@@ -58,17 +59,24 @@ def served(listen: tuple[str, int], look: Look) -> Iterator[int]:
         thread.join()
 
 
-def _registry(look: Look) -> CollectorRegistry:
+def _registry(look: Look, unread: Callable[[str], None] | None = None) -> CollectorRegistry:
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
     from prometheus_client.registry import Collector  # noqa: PLC0415
 
     class Figures(Collector):
         def collect(self) -> Iterable[GaugeMetricFamily]:
-            house, facts, troubles = look()
-            yield from _jobs(facts)
-            yield from _days(house)
-            yield from _purge(house, facts)
-            yield from _state(house, facts, troubles)
+            try:
+                figures = list(_figures(*look()))
+            except (AggregatorError, OSError) as error:
+                if unread is None:
+                    raise
+                unread(explain(error)[0])
+                figures = []
+            yield from figures
+            yield _gauge(
+                "home_readable", "0 where the home could not be read.", None,
+                [("", bool(figures))],
+            )  # fmt: skip
 
         def describe(self) -> Iterable[GaugeMetricFamily]:
             return ()  # else it would look once for nothing
@@ -79,11 +87,13 @@ def _registry(look: Look) -> CollectorRegistry:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace the text file; others may read it, since the exporter runs as another user."""
+    """Replace the text file; others may read it, since the exporter runs as another user.
+
+    Two jobs that end at once must not write it together: see `RunStore.writing`.
+    """
     if not path.parent.is_dir():
         raise FileNotFoundError(2, "the folder of watch.metrics_file is not there")
-    atomic.write(path, content)
-    os.chmod(path, _READABLE)
+    atomic.write(path, content, _READABLE, exactly=True)
 
 
 def _gauge(
@@ -95,6 +105,15 @@ def _gauge(
     for value, number in samples:
         family.add_metric([value] if label else [], number)
     return family
+
+
+def _figures(
+    house: Deployment, facts: Facts, troubles: Sequence[Incident]
+) -> Iterable[GaugeMetricFamily]:
+    yield from _jobs(facts)
+    yield from _days(house)
+    yield from _purge(house, facts)
+    yield from _state(house, facts, troubles)
 
 
 def _jobs(facts: Facts) -> Iterable[GaugeMetricFamily]:

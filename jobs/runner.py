@@ -60,8 +60,7 @@ def _refused(job: Job, access: Access, error: Exception, log: Log) -> None:
         return
     if isinstance(error, RefusedError):  # a clock for rehearsals; it would be written down
         return
-    # Whom to tell stands in the very settings that cannot be read.
-    _keep(Run(job.name, access.instant, 0.0, code, problem), access, log)
+    _tell(access, _keep(Run(job.name, access.instant, 0.0, code, problem), access, log), log)
 
 
 def _run(job: Job, access: Access, wait_seconds: float, log: Log) -> Mapping[str, Any]:
@@ -106,9 +105,14 @@ def _keep(run: Run, access: Access, log: Log) -> Run:
         return run.after(None)
 
 
+def look(access: Access, log: Log) -> None:
+    """Tell the operator where there is cause, though no job ended."""
+    _tell(access, None, log)
+
+
 def _tell(access: Access, run: Run | None, log: Log) -> None:
     try:
-        watch.tell(access.read(), run, log)
+        watch.tell(access, run, log)
     except (AggregatorError, OSError) as error:
         log.event(Event.NOT_TOLD, problem=explain(error)[0])
 

@@ -10,6 +10,7 @@ every half minute, and after a jump everything is planned anew.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import os
@@ -22,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from aggregator.agent.journal import Notifier
-from aggregator.errors import explain
+from aggregator.errors import LockedError, explain
 from jobs.log import Event, Log
 from jobs.times import Planned, trigger
 
@@ -35,7 +36,13 @@ JUMP_SECONDS: Final = 20.0
 GRACE_SECONDS: Final = 25.0
 """How long a running job may go on after SIGTERM; it can be killed at any time and lose nothing."""
 _KILL_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 3600.0
 _BEAT: Final = "beat"
+_LOOK: Final = "look"
+_ALONE: Final = ("mail", "month-end")
+_NOT_STARTED: Final = 126
+_LAST_CODE: Final = 7
+"""The last of our own exit codes; a job that ends with one of them has told of itself."""
 _BEATS_LATE: Final = 10
 
 
@@ -50,22 +57,28 @@ class Plan:
 class Scheduler:
     """Runs jobs until it is stopped.
 
-    `command` gives the words that start a job, `died` is told of one that a signal ended.
+    `command` gives the words that start a job. `record` returns something that a job's run changes
+    when it keeps how it went; `died` is told of one that did not: its name, an exit code, a line.
+    `look` is called every `look_seconds`, for what no job tells of since it hangs.
     """
 
     def __init__(
         self,
         plan: Callable[[], Plan],
         command: Callable[[str], Sequence[str]],
-        died: Callable[[str, int], None],
+        died: Callable[[str, int, str], None],
         log: Log,
         *,
+        record: Callable[[str], object] = lambda _name: object(),
+        look: Callable[[], None] = lambda: None,
+        look_seconds: float = LOOK_SECONDS,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         tick_seconds: float = TICK_SECONDS,
     ) -> None:
         """Take `plan` at the start and at each `reload`; the clocks are given for tests."""
         self._plan, self._command, self._died, self._log = plan, command, died, log
+        self._record, self._look, self._look_seconds = record, look, look_seconds
         self._wall, self._monotonic, self._tick = wall, monotonic, tick_seconds
         self._stopping, self._reload = False, False
         # A lock, as in a threading.Event, could be taken already when a signal handler asks for it.
@@ -90,6 +103,7 @@ class Scheduler:
         notifier = notifier or Notifier()
         scheduler = _new_scheduler(self._log)
         scheduler.add_job(self._pulse, "interval", seconds=self._tick, id=_BEAT, executor="beat")
+        scheduler.add_job(self._look, "interval", seconds=self._look_seconds, id=_LOOK)
         self._set_plan(scheduler)
         scheduler.start()
         try:
@@ -118,6 +132,7 @@ class Scheduler:
                 self._reload = False
                 self._set_plan(scheduler)
                 scheduler.reschedule_job(_BEAT, trigger="interval", seconds=self._tick)
+                scheduler.reschedule_job(_LOOK, trigger="interval", seconds=self._look_seconds)
             if self._monotonic() - self._beat < _BEATS_LATE * self._tick:
                 notifier.tell(WATCHDOG="1")
 
@@ -147,27 +162,47 @@ class Scheduler:
 
     def _start(self, name: str) -> None:
         """Run a job in a process of its own, and wait for it."""
-        with self._lock:
-            if self._stopping:
-                return
-            try:
-                # A session of its own: Ctrl-C on a terminal ends the scheduler, which waits for it.
-                child = subprocess.Popen(  # noqa: S603 - our own command
-                    self._command(name), stdin=subprocess.DEVNULL, start_new_session=True
-                )
-            except OSError as error:
-                problem = f"could not be started: {error.strerror}"
-                self._log.event(Event.JOB_FAILED, job=name, problem=problem)
-                return
-            self._children[child.pid] = child
+        before = self._record(name)
+        try:
+            child = self._spawn(name)
+        except OSError as error:
+            problem = f"could not be started: {error.strerror}"
+            self._log.event(Event.JOB_FAILED, job=name, problem=problem)
+            self._died(name, _NOT_STARTED, problem)
+            return
+        if child is None:
+            return
         try:
             code = child.wait()
         finally:
             with self._lock:
                 del self._children[child.pid]
-        if code < 0 and not self._stopping:
-            self._log.event(Event.JOB_KILLED, job=name, signal=signal.Signals(-code).name)
-            self._died(name, -code)
+        if not self._stopping:
+            self._look_at_end(name, code, is_recorded=self._record(name) != before)
+
+    def _spawn(self, name: str) -> subprocess.Popen[bytes] | None:
+        """Start a job's process; None when it is too late for that."""
+        with self._lock:
+            if self._stopping:
+                return None
+            # A session of its own: Ctrl-C on a terminal ends the scheduler, which waits for it.
+            child = subprocess.Popen(  # noqa: S603 - our own command
+                self._command(name), stdin=subprocess.DEVNULL, start_new_session=True
+            )
+            self._children[child.pid] = child
+            return child
+
+    def _look_at_end(self, name: str, code: int, *, is_recorded: bool) -> None:
+        """Tell of a job that could not tell of itself."""
+        if code < 0:
+            how = signal.Signals(-code).name
+            self._log.event(Event.JOB_KILLED, job=name, signal=how)
+            memory = "; is there memory enough?" * (how == "SIGKILL")
+            self._died(name, 128 - code, f"it was ended by {how}{memory}")
+        elif not is_recorded and (code == 1 or code > _LAST_CODE) and code != LockedError.exit_code:
+            problem = f"it ended with exit code {code} and kept no record; see what it printed"
+            self._log.event(Event.JOB_FAILED, job=name, exit_code=code, problem=problem)
+            self._died(name, code, problem)
 
     def _end_children(self) -> None:
         """Let running jobs end, then end them."""
@@ -185,13 +220,17 @@ class Scheduler:
 
 def _signal(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
     """Signal a job and what it started."""
-    if child.poll() is None:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, how)
 
 
 def _executor(name: str) -> str:
-    """Mail works under a lock of its own, and may take long; everything else takes turns."""
-    return "mail" if name == "mail" else "home"
+    """Return whose turn a job waits for.
+
+    Mail works under a lock of its own, and may take long. A purge waits for no job but by the
+    home's lock: not for one that sends mail, nor for one that hangs without it.
+    """
+    return name if name in _ALONE else "home"
 
 
 def _trigger(planned: Planned, plan: Plan) -> BaseTrigger:
@@ -217,7 +256,7 @@ def _new_scheduler(log: Log) -> BackgroundScheduler:
     logger = logging.getLogger("apscheduler")
     logger.handlers, logger.propagate = [logging.NullHandler()], False
     scheduler = BackgroundScheduler(
-        executors={name: ThreadPoolExecutor(1) for name in ("default", "home", "mail", "beat")},
+        executors={name: ThreadPoolExecutor(1) for name in ("default", "home", *_ALONE, "beat")},
         # By default a run that is a second late is dropped in silence.
         job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         timezone=dt.UTC,

@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aggregator.app import Access
-from aggregator.errors import AggregatorError, BadInputError, IntegrityError
+from aggregator.errors import AggregatorError, BadInputError, IntegrityError, LockedError
 from aggregator.pipeline import audit, close, doctor, drain, month_end, notices, publish
 from aggregator.pipeline.deployment import Deployment
 from aggregator.pipeline.findings import State
+from aggregator.pipeline.ingest import Ingested
 from jobs import mail
 
+_A_MINUTE: Final = 60.0
 _AN_HOUR: Final = 3600.0
 
 
@@ -24,8 +26,7 @@ _AN_HOUR: Final = 3600.0
 class Job:
     """One job: its name, when it runs (cron, UTC), what it does, what becomes of a missed run.
 
-    `wait_seconds` is how long an unattended run waits for another's lock: none for jobs whose next
-    run comes soon.
+    `wait_seconds` is how long an unattended run waits for another's lock.
     """
 
     name: str
@@ -40,9 +41,7 @@ def _ingest(access: Access) -> Mapping[str, Any]:
     with access.write() as house:
         drained = drain.drain_inbox(house)
         published = _publish(house)
-    if drained.refused:
-        refused = sum(drained.refused.values())
-        raise BadInputError(f"batches refused and removed: {refused}; see: aggregator audit log")
+    _check_refused(drained)
     return {"published": published, "days": list(drained.days)}
 
 
@@ -51,7 +50,7 @@ def _daily(access: Access) -> Mapping[str, Any]:
     problems: list[AggregatorError] = []
     queued = 0
     with access.write() as house:
-        drain.drain_inbox(house)
+        drained = drain.drain_inbox(house)
         closed = close.close_due_days(house)
         if closed.failed:
             failed = f"{len(closed.failed)} days could not be closed; see: aggregator doctor"
@@ -65,11 +64,20 @@ def _daily(access: Access) -> Mapping[str, Any]:
         delivered = mail.send(access)
         mailed = delivered.counts()
         mail.check(delivered)
+    except LockedError:
+        pass  # the run that is sending sends these too
     except AggregatorError as error:
         problems.append(error)
     if problems:
         raise problems[0]
+    _check_refused(drained)
     return {"closed": list(closed.days), "notices": queued, "mail": mailed}
+
+
+def _check_refused(drained: Ingested) -> None:
+    if drained.refused:
+        refused = sum(drained.refused.values())
+        raise BadInputError(f"batches refused and removed: {refused}; see: aggregator audit log")
 
 
 def _mail(access: Access) -> Mapping[str, Any]:
@@ -111,6 +119,7 @@ JOBS: Final = (
         "take in the batches that wait in the inbox, announce month keys",
         "the next run takes in everything that waits",
         _ingest,
+        wait_seconds=_A_MINUTE,
     ),
     Job(
         "daily",

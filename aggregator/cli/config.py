@@ -99,13 +99,13 @@ def show_command(said: Globals) -> None:
     found = show_config.in_force(home)
     problems = home.load_config().problems
     if said.json:
-        show.as_json({"problems": problems, "rows": [_shown(one) for one in found]})
+        show.as_json({"problems": list(problems.values()), "rows": [_shown(one) for one in found]})
         return
     show.table(
         ("setting", "value", "from"),
         [(one.setting.path, _value(one), _source(one)) for one in found],
     )
-    for problem in problems:
+    for problem in problems.values():
         show.words(said, f"problem: {problem}")
 
 

@@ -8,7 +8,7 @@ import click
 
 from aggregator.cli import show
 from aggregator.cli.options import Globals, command, confirm_clock_option, log_option
-from aggregator.errors import UsageError, explain
+from aggregator.errors import LockedError, UsageError, explain
 
 _EPILOG = """\b
 Jobs:
@@ -46,15 +46,13 @@ def run_command(said: Globals, job: str, confirm_clock: bool, wait: bool, log: s
     if found is None:
         raise UsageError(f"the jobs are: {', '.join(one.name for one in JOBS)}")
     form = Form(log or "words")
+    access = said.access(confirm_clock=confirm_clock)
     try:
-        result = runner.run(
-            found,
-            said.access(confirm_clock=confirm_clock),
-            Log(form, quiet=said.quiet),
-            wait=wait,
-        )
+        result = runner.run(found, access, Log(form, quiet=said.quiet), wait=wait)
     except Exception as error:
-        if form is Form.WORDS:
+        # Cron would mail that another run works, which is no failure.
+        is_no_failure = isinstance(error, LockedError) and wait and said.quiet
+        if form is Form.WORDS and not is_no_failure:
             raise
         raise click.exceptions.Exit(explain(error)[1]) from None  # the log has told it
     if said.json:

@@ -59,7 +59,7 @@ def schedule_command(
     process of its own. At the start every job runs once: what was missed is caught up.
     """
     from jobs.log import Form, Log
-    from jobs.scheduler import Scheduler
+    from jobs.scheduler import LOOK_SECONDS, Scheduler
 
     home = said.located()
     config = home.load_config()
@@ -73,8 +73,11 @@ def schedule_command(
     scheduler = Scheduler(
         _Planner(said, every, journal),
         lambda job: _words(said, job, clock(), form.value),
-        lambda job, number: _died(said, job, clock(), number, journal),
+        lambda job, code, problem: _died(said, job, clock(), code, problem, journal),
         journal,
+        record=lambda job: _record(home, job),
+        look=lambda: _look(said, clock(), journal),
+        look_seconds=every or LOOK_SECONDS,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, scheduler.stop)
@@ -131,14 +134,15 @@ class _Planner:
                 self._log.event(Event.NOT_PLANNED, problem=config.schedule_problem)
             else:
                 self._last = config.schedule
-        except AggregatorError as error:
-            self._log.event(Event.NOT_PLANNED, problem=str(error))
+        except (AggregatorError, OSError) as error:
+            self._log.event(Event.NOT_PLANNED, problem=explain(error)[0])
         return Plan(times.planned(self._last), self._every)
 
 
 def _words(said: Globals, job: str, now: dt.datetime | None, log: str) -> list[str]:
     """Return the command that runs `job` once, as cron would."""
-    words = [sys.executable, "-m", "aggregator", "--home", str(said.located().root)]
+    # -P: code that lies in the folder where this was started is not ours.
+    words = [sys.executable, "-P", "-m", "aggregator", "--home", str(said.located().root)]
     words += ["-q"] if said.quiet else []
     if said.config is not None:
         words += ["--config", str(said.config)]
@@ -147,14 +151,29 @@ def _words(said: Globals, job: str, now: dt.datetime | None, log: str) -> list[s
     return [*words, "run", job, "--wait", "--log", log]
 
 
-def _died(said: Globals, job: str, now: dt.datetime | None, number: int, log: Log) -> None:
-    """Keep that a signal ended `job`, which could not do so itself."""
+def _record(home: Home, job: str) -> object:
+    """Return something that changes when a run of `job` keeps how it went."""
+    try:
+        found = home.folder("runs").joinpath(f"{job}.json").stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def _died(
+    said: Globals, job: str, now: dt.datetime | None, code: int, problem: str, log: Log
+) -> None:
+    """Keep how `job` ended, which could not do so itself."""
     from jobs import runner
 
-    access = dataclasses.replace(said.access(), now=now)
-    name = signal.Signals(number).name
-    problem = f"it was ended by {name}" + ("; is there memory enough?" * (name == "SIGKILL"))
-    runner.settle(job, access, 0.0, 128 + number, problem, log)
+    runner.settle(job, dataclasses.replace(said.access(), now=now), 0.0, code, problem, log)
+
+
+def _look(said: Globals, now: dt.datetime | None, log: Log) -> None:
+    """Tell of what no job tells of, since it hangs."""
+    from jobs import runner
+
+    runner.look(dataclasses.replace(said.access(), now=now), log)
 
 
 @contextlib.contextmanager
@@ -166,11 +185,14 @@ def _metrics(said: Globals, clock: Callable[[], dt.datetime | None], log: Log) -
     def look() -> tuple[Deployment, Facts, Sequence[Incident]]:
         return watch.look(dataclasses.replace(said.access(), now=clock()).read())
 
+    def unread(problem: str) -> None:
+        log.event(Event.NOT_TOLD, problem=problem)
+
     listen = said.located().load_config().watch.metrics_listen
     with contextlib.ExitStack() as stack:
         if listen is not None:
             try:
-                stack.enter_context(metrics.served(listen, look))
+                stack.enter_context(metrics.served(listen, look, unread))
             except OSError as error:
                 problem = f"watch.metrics_listen cannot be used: {error.strerror}"
                 log.event(Event.NOT_TOLD, problem=problem)

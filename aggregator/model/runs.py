@@ -86,6 +86,7 @@ class Facts:
 
     `overdue_after` has the jobs that are expected to run, each with the time after its last
     success at which it is missed; `watched_since` is when the first job of this home ran.
+    `settings_problems` are sections of the settings, or "home", each with what is wrong.
     """
 
     now: dt.datetime
@@ -99,4 +100,4 @@ class Facts:
     due_days: tuple[str, ...] = ()
     days_lag: dt.timedelta = dt.timedelta(0)
     free_bytes: int | None = None
-    settings_problems: tuple[str, ...] = ()
+    settings_problems: tuple[tuple[str, str], ...] = ()

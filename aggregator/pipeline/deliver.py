@@ -44,10 +44,6 @@ class Delivered:
         return {name: getattr(self, name) for name in names}
 
 
-NOTHING: Final = Delivered((), 0, 0, 0, 0, 0, frozenset(), configured=True)
-"""What a run came to that had nothing to do."""
-
-
 def deliver(
     house: Deployment,
     *,

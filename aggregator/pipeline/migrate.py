@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import aggregator
-from aggregator.errors import RefusedError
 from aggregator.pipeline import audit
 from aggregator.pipeline.deployment import Deployment
 from aggregator.stores import atomic, formats
@@ -98,7 +97,7 @@ def carry_out(house: Deployment, plan: Plan) -> None:
 
     RefusedError if the files would come to belong to another user.
     """
-    _check_user(house.home)
+    house.home.check_user()
     for number, edit in enumerate(plan.edits, 1):
         if number == len(plan.edits):
             _record(house, plan)
@@ -125,16 +124,6 @@ def _record(house: Deployment, plan: Plan) -> None:
     last = next((one.detail for one in reversed(entries) if one.kind == _KIND), None)
     if last != detail:
         house.record(_KIND, detail)
-
-
-def _check_user(home: Home) -> None:
-    path = home.config_path
-    if os.geteuid() == 0 and path.exists() and _owner(path) != 0:
-        raise RefusedError("this home belongs to another user than root; run it as that user")
-
-
-def _owner(path: Path) -> int:
-    return path.stat().st_uid
 
 
 def _to_2(home: Home) -> list[Edit]:

@@ -6,6 +6,7 @@ read again; from then on nothing of the month is read any more, and what is left
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from aggregator.errors import IntegrityError, RefusedError
+from aggregator.errors import AggregatorError, IntegrityError, RefusedError
 from aggregator.model.days import instant
 from aggregator.model.tables import TABLES
 from aggregator.pipeline import close, monthly, notices
@@ -84,7 +85,8 @@ def purge(house: Deployment, month: str | None = None) -> list[dict[str, Any]]:
 
     Those are the new ones, and any whose purge was killed before it could say so.
     RefusedError while the clock is in doubt. A month whose tables do not verify is destroyed all
-    the same, and its receipt says so.
+    the same, and its receipt says so. One that cannot be destroyed raises what it failed by, after
+    all others.
     """
     months = months_to_purge(house, month)
     if (months or remnants(house)) and house.clock.in_doubt:
@@ -92,10 +94,24 @@ def purge(house: Deployment, month: str | None = None) -> list[dict[str, Any]]:
             "the clock jumped ahead by more than 48 h, so the purge waits: check the time, then"
             " run again with --confirm-clock, or let 6 h of other runs pass"
         )
-    _remove_remnants(house)
+    failed: list[Exception] = []
     for one in months:
-        _purge_month(house, one)
-    return [house.receipts.read(one) for one in _record_receipts(house, months)]
+        with _going_on(failed):
+            _purge_month(house, one)
+    _remove_remnants(house, failed)
+    receipts = [house.receipts.read(one) for one in _record_receipts(house, months)]
+    if failed:
+        raise failed[0]
+    return receipts
+
+
+@contextlib.contextmanager
+def _going_on(failed: list[Exception]) -> Iterator[None]:
+    """Keep a failure for later: a month that cannot be destroyed keeps no other one from it."""
+    try:
+        yield
+    except (AggregatorError, OSError, MemoryError) as error:
+        failed.append(error)
 
 
 def _purge_month(house: Deployment, month: str) -> None:
@@ -229,10 +245,11 @@ def _destroy(house: Deployment, month: str) -> None:
     atomic.sync_folder(house.segments.folder)
 
 
-def _remove_remnants(house: Deployment) -> None:
+def _remove_remnants(house: Deployment, failed: list[Exception]) -> None:
     for month in remnants(house):
-        _destroy(house, month)
-        house.record("purge_remnants", {"month": month})
+        with _going_on(failed):
+            _destroy(house, month)
+            house.record("purge_remnants", {"month": month})
     for month in set(house.receipts.intents()) & set(house.receipts.months()):
         atomic.remove(house.receipts.intent_path(month))  # killed between the two
 

@@ -62,8 +62,10 @@ def _clock(facts: Facts) -> Iterator[Incident]:
 
 
 def _failed(facts: Facts) -> Iterator[Incident]:
+    """Tell of jobs that fail; one that is switched off since is nobody's concern."""
+    planned = {job for job, _ in facts.overdue_after}
     for run in facts.runs:
-        if run.failures and run.failing_since is not None:
+        if run.job in planned and run.failures and run.failing_since is not None:
             times = "" if run.failures == 1 else f", {run.failures} times in a row"
             yield Incident(
                 f"job_failed:{run.job}",
@@ -79,7 +81,9 @@ def _overdue(facts: Facts) -> Iterator[Incident]:
     runs = {run.job: run for run in facts.runs}
     for job, patience in facts.overdue_after:
         run = runs.get(job)
-        last = max(facts.watched_since, run.began_at) if run else facts.watched_since
+        # A run in the future was one of a clock that was wrong.
+        ran = run is not None and run.began_at <= facts.now
+        last = max(facts.watched_since, run.began_at) if run and ran else facts.watched_since
         if facts.now - last > patience:
             yield Incident(
                 f"job_overdue:{job}",
@@ -115,9 +119,9 @@ def _disk(facts: Facts) -> Iterator[Incident]:
 
 
 def _settings(facts: Facts) -> Iterator[Incident]:
-    for number, problem in enumerate(facts.settings_problems):
+    for section, problem in facts.settings_problems:
         yield Incident(
-            f"settings:{number}",
+            f"settings:{section}",
             Trouble.SETTINGS,
             facts.now,
             problem,

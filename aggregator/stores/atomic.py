@@ -10,8 +10,12 @@ from typing import Final
 TEMPORARY_SUFFIX: Final = ".part"
 
 
-def write(path: Path, chunks: bytes | Iterable[bytes], mode: int = 0o600) -> None:
+def write(
+    path: Path, chunks: bytes | Iterable[bytes], mode: int = 0o600, *, exactly: bool = False
+) -> None:
     """Replace `path` by `chunks`: written beside it, synced, renamed, the folder synced.
+
+    Its mode is what the umask leaves of `mode`, or `exactly` that.
 
     Its folder is made if missing. A process killed on the way leaves only a file that ends in
     `.part`, which `sweep` removes under the home's lock.
@@ -21,6 +25,8 @@ def write(path: Path, chunks: bytes | Iterable[bytes], mode: int = 0o600) -> Non
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if exactly:
+                os.fchmod(descriptor, mode)
             for chunk in (chunks,) if isinstance(chunks, bytes) else chunks:
                 file.write(chunk)
             file.flush()

@@ -65,17 +65,32 @@ class Config:
         return self.door_settings
 
     @property
-    def problems(self) -> tuple[str, ...]:
-        """What is wrong with sections that do not stop everything, one line each."""
-        several = (
-            self.door_problem, self.mail_problem, self.schedule_problem, self.watch_problem,
-        )  # fmt: skip
-        return tuple(problem for problem in several if problem is not None)
+    def problems(self) -> Mapping[str, str]:
+        """What is wrong with sections that do not stop everything: section, one line."""
+        several = {
+            "door": self.door_problem,
+            "mail": self.mail_problem,
+            "schedule": self.schedule_problem,
+            "watch": self.watch_problem,
+        }
+        return {name: problem for name, problem in several.items() if problem is not None}
 
     @property
     def max_bytes(self) -> int:
         """The most bytes that a link can carry in a day, both directions added."""
         return self.link_rate_gbits * 10**9 // 8 * _SECONDS_A_DAY
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contact:
+    """What it takes to tell the operator: each section by itself, as if it were missing if wrong.
+
+    So a mistake elsewhere, which may stop everything, does not go untold.
+    """
+
+    mail: MailSettings | None
+    watch: WatchSettings
+    schedule: Mapping[str, str]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -128,6 +143,20 @@ def check(
         schedule_problem=problems["schedule"],
         watch_problem=problems["watch"],
         door_problem=problems["door"],
+    )
+
+
+def contact(
+    data: Mapping[str, Any], root: Path, environment: Mapping[str, str] | None = None
+) -> Contact:
+    """Return how the operator is told, whatever else is wrong in `data`."""
+    merged = overrides.merge(data, environment or {})
+    wrong = {one.section for one in mistakes(merged)}
+    good = {name: table for name, table in merged.data.items() if name not in wrong}
+    return Contact(
+        settings.mail(good.get("mail"), root),
+        settings.watch(good.get("watch"), root),
+        settings.schedule(good.get("schedule")),
     )
 
 

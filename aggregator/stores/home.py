@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from aggregator.errors import ConfigError, RefusedError
 from aggregator.model.config_table import BY_SECTION, Given, Kind
 from aggregator.model.profile import DEFAULT_PROFILE, Profile, parse_profile
 from aggregator.stores import atomic, config, config_text, custody, formats
-from aggregator.stores.config import Config
+from aggregator.stores.config import Config, Contact
 from aggregator.stores.formats import FORMAT, Mark
 from aggregator.stores.values import shown
 
@@ -176,6 +177,22 @@ class Home:
                 raise
             return self._configured(self.mark())
 
+    def check_user(self) -> None:
+        """Raise RefusedError to root in another user's home, who could not read what root writes."""
+        if os.geteuid() == 0 and _owner(self.root) != 0:
+            raise RefusedError(
+                "this home belongs to another user than root; run it as that user:"
+                " runuser -u NAME -- aggregator …"
+            )
+
+    def load_contact(self) -> Contact:
+        """Return how the operator is told; ConfigError if no settings can be read at all."""
+        try:
+            data = config.read(self.settings or self.config_path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ConfigError(f"{self.settings or self.config_path} is missing") from None
+        return config.contact(data, self.root, self.environment)
+
     def _configured(self, mark: Mark) -> Config:
         # Only the home itself says that it is a rehearsal: else --now could reach real data.
         if self.settings is None:
@@ -248,3 +265,10 @@ def _wanted(path: str, given: Given) -> str:
 def _plain_config(accept_weak: bool) -> bytes:
     """Return the text of a new config.toml without any settings given."""
     return config_text.render({"keys": {"accept_weak_destruction": accept_weak}}).encode()
+
+
+def _owner(path: Path) -> int:
+    try:
+        return path.stat().st_uid
+    except OSError:  # told by whatever comes next
+        return os.geteuid()

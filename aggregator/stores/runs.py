@@ -111,6 +111,13 @@ class RunStore:
                 yield True
 
     @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the folder's lock, for what two jobs that end at once must not write together."""
+        atomic.make_folder(self.folder)
+        with self._locked():
+            yield
+
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the folder's lock: two jobs may end in the same moment, so wait for the other."""
         until = time.monotonic() + _LOCK_SECONDS
@@ -136,7 +143,7 @@ _INCIDENTS: Final = "incidents.json"
 def _read(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (OSError, ValueError):  # missing, damaged, or another user's
         return {}
     return fields if isinstance(fields, dict) else {}
 

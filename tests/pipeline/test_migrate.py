@@ -18,6 +18,7 @@ from support import ALL_IN, TinyHome, usage
 from aggregator.errors import ConfigError, RefusedError
 from aggregator.pipeline import audit, drain, migrate
 from aggregator.pipeline.migrate import Action
+from aggregator.stores import home as stores_home
 from aggregator.stores.home import Home
 
 from .faults import DeadError, Faults
@@ -144,14 +145,14 @@ def test_root_makes_no_file_that_the_homes_user_cannot_read(
     tiny: TinyHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(migrate, "_owner", lambda _path: 990)
+    monkeypatch.setattr(stores_home, "_owner", lambda _path: 990)
     before = kept(tiny)
     with pytest.raises(RefusedError, match="another user"):
         forward(tiny, ALL_IN)
     assert kept(tiny) == before
     assert Home(tiny.root).format == 1
     assert tiny.audit("migrate") == []
-    monkeypatch.setattr(migrate, "_owner", lambda _path: 0)
+    monkeypatch.setattr(stores_home, "_owner", lambda _path: 0)
     forward(tiny, ALL_IN)
 
 

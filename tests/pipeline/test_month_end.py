@@ -331,6 +331,50 @@ def test_a_clock_in_doubt_ends_by_six_hours_of_other_runs(home: TinyHome) -> Non
     assert len(home.purge("2026-12-01T06:00:00Z", confirm=False)) == 1
 
 
+def stuck(month: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the raw files of a month be such that nobody can unlink them."""
+    real = atomic.remove
+
+    def refuse(path: Path) -> None:
+        if month in str(path) and "raw" in path.parts:
+            raise PermissionError(1, "Operation not permitted")
+        real(path)
+
+    monkeypatch.setattr(atomic, "remove", refuse)
+
+
+def test_a_month_that_cannot_be_removed_keeps_no_other_from_its_purge(
+    home: TinyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CL-2: October's files stay; its keys go all the same, and so does all of November."""
+    home.ingest(crowd("2026-11-05", range(20)), "2026-11-05T12:00:00Z")
+    stuck("2026-10", monkeypatch)
+    for now in ("2026-12-03T00:00:00Z", "2026-12-03T01:00:00Z"):
+        with pytest.raises(PermissionError):
+            home.purge(now)
+        assert home.files("keys") == {}
+        assert [path.name for path in (home.root / "raw").iterdir()] == ["2026-10"]
+    assert home.read(DUE).receipts.months() == ["2026-11"]
+    monkeypatch.undo()
+    (receipt,) = home.purge("2026-12-03T02:00:00Z")
+    assert (receipt["month"], gone(home)) == ("2026-10", True)
+
+
+def test_remnants_that_cannot_be_removed_keep_no_month_from_its_purge(
+    home: TinyHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CL-2: as what root restored into the home."""
+    shutil.copytree(home.root / "raw", tmp_path / "raw")
+    home.purge(DUE)
+    shutil.copytree(tmp_path / "raw", home.root / "raw", dirs_exist_ok=True)
+    home.ingest(crowd("2026-11-05", range(20)), "2026-11-05T12:00:00Z")
+    stuck("2026-10", monkeypatch)
+    with pytest.raises(PermissionError):
+        home.purge("2026-12-03T00:00:00Z")
+    assert home.read(DUE).receipts.months() == ["2026-10", "2026-11"]
+    assert home.files("keys") == {}
+
+
 def test_remnants_wait_for_the_clock_too(home: TinyHome, tmp_path: Path) -> None:
     shutil.copytree(home.root / "raw", tmp_path / "raw")
     home.purge(DUE)

@@ -73,7 +73,22 @@ def test_days_disk_and_settings_are_looked_at() -> None:
     assert kinds(days_lag=48 * HOUR, due_days=("2026-10-31",)) == []
     assert kinds(free_bytes=10**9 - 1) == [Trouble.LITTLE_DISK]
     assert kinds(free_bytes=None) == []
-    assert kinds(settings_problems=("x", "y")) == [Trouble.SETTINGS, Trouble.SETTINGS]
+    wrong = (("door", "x"), ("mail", "y"))
+    found = incidents.find(dataclasses.replace(FINE, settings_problems=wrong))
+    assert [one.key for one in found] == ["settings:door", "settings:mail"]
+
+
+def test_a_job_that_is_switched_off_fails_no_more() -> None:
+    failed = Run("mail", NOW - HOUR, 0.2, 7, "a line", None, 3, NOW - DAY)
+    runs = (*FINE.runs, failed)
+    assert kinds(runs=runs) == []
+    planned = (*FINE.overdue_after, ("mail", DAY))
+    assert kinds(runs=runs, overdue_after=planned) == [Trouble.JOB_FAILED]
+
+
+def test_a_run_of_a_clock_in_the_future_hides_nothing() -> None:
+    later = Run("ingest", NOW + 9000 * DAY, 0.2, 0, succeeded_at=NOW + 9000 * DAY)
+    assert kinds(runs=(later,)) == [Trouble.JOB_OVERDUE]
 
 
 def incident(key: str = "a", settles: dt.timedelta = dt.timedelta(0)) -> Incident:
@@ -164,7 +179,7 @@ def test_every_kind_of_trouble_can_be_found(trouble: Trouble) -> None:
         due_days=("2026-10-30",),
         days_lag=3 * DAY,
         free_bytes=1,
-        settings_problems=("x",),
+        settings_problems=(("mail", "x"),),
     )
     found = incidents.find(everything)
     assert trouble in {one.trouble for one in found}

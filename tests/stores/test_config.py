@@ -204,7 +204,7 @@ def test_what_is_said_by_set_is_read_as_it_was(data: Settings) -> None:
 def test_sound_settings_are_read_with_each_value(data: Settings) -> None:
     assume(not settings.mistakes(data))
     found = checked(data)
-    assert found.problems == ()
+    assert found.problems == {}
     assert found.link_rate_gbits == data["limits"]["link_rate_gbits"]
     assert found.schedule == {
         name: " ".join(times.lower().split()) for name, times in data.get("schedule", {}).items()
@@ -228,7 +228,7 @@ def test_only_a_mistake_in_limits_or_keys_stops_everything(data: Settings) -> No
         return
     found = checked(data)
     assert bool(found.problems) == bool(told)
-    assert not any("\n" in problem for problem in found.problems)
+    assert not any("\n" in problem for problem in found.problems.values())
     assert found.mail is None or found.mail_problem is None
 
 

@@ -31,8 +31,8 @@ DUE_DAYS: Final = ("2026-10-01", "2026-10-02", "2026-10-03")
 EPOCH: Final = "9f3c2b7a11d04e55"
 USERS: Final = tuple(f"planted-account-{number:04d}" for number in range(40))
 ADDRESS: Final = "198.51.100.77"
-ORDER: Final = ("ingest", "daily", "month-end", "checkpoint", "doctor")
-"""The jobs that take turns, as the table has them; mail does not wait for them."""
+ORDER: Final = ("ingest", "daily", "checkpoint", "doctor")
+"""The jobs that take turns, as the table has them; mail and the purge do not wait for them."""
 
 FEW: Final = {"mail": "off", "checkpoint": "off", "doctor": "off"}
 

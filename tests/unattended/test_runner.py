@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import json
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import TinyHome
+from mail.servers import RawServer
+from support import TinyHome, usage
 
 from aggregator.app import Access
 from aggregator.cli.main import main
 from aggregator.errors import ConfigError, LockedError
 from aggregator.model.days import parse_instant
+from aggregator.stores import home as stores_home
 from aggregator.stores import lock
 from aggregator.stores.home import Home
 from aggregator.stores.runs import RunStore
@@ -175,8 +179,9 @@ def test_patience_has_an_end(tiny: TinyHome, monkeypatch: pytest.MonkeyPatch) ->
     assert RunStore(tiny.root / "runs").runs() == ()
 
 
-def test_only_jobs_whose_next_run_is_far_away_wait() -> None:
-    assert {job.name for job in JOBS if job.wait_seconds} == {"daily", "month-end", "checkpoint"}
+def test_only_jobs_whose_next_run_is_far_away_wait_long() -> None:
+    far = {job.name for job in JOBS if job.wait_seconds > 60}
+    assert far == {"daily", "month-end", "checkpoint"}
 
 
 def test_settings_that_break_raise_what_the_job_would(tiny: TinyHome) -> None:
@@ -202,3 +207,127 @@ def test_what_the_system_refuses_is_a_line_of_the_log_as_well(
     assert "planted" not in told
     assert not [line for line in told.splitlines() if line.startswith("error: ")]
     assert "job_failed" in told
+
+
+@contextlib.contextmanager
+def told_by_mail(tiny: TinyHome) -> Iterator[RawServer]:
+    """Let the home have a mail server and an operator, in its own settings."""
+    with RawServer() as server:
+        found = server.settings()
+        with (tiny.root / "config.toml").open("a") as config:
+            config.write(
+                f'''
+[mail]
+host = "{found.host}"
+port = {found.port}
+security = "{found.security.value}"
+from = "usage@vpn.example"
+desk = ["desk@vpn.example"]
+[watch]
+alert = ["ops@vpn.example"]
+'''
+            )
+        yield server
+
+
+@pytest.mark.parametrize("section", ["[shedule]\n", "[limits]\nlink_rate_gbits = 0\n"])
+def test_settings_that_stop_everything_are_told_by_those_that_are_right(
+    tiny: TinyHome, section: str
+) -> None:
+    """CL-2: a misspelt section stops the purge as well; [mail] and [watch] are right."""
+    path = tiny.root / "config.toml"
+    with told_by_mail(tiny) as server:
+        text = path.read_text()
+        path.write_text(text.replace("[limits]\nlink_rate_gbits = 10", "") + section)
+        assert run(tiny, "month-end", "--log", "json") == 3
+    (mail,) = server.mails
+    assert b"the job month-end failed (exit 3)" in mail.content
+    assert mail.recipients == ("ops@vpn.example",)
+
+
+def test_an_alert_does_not_wait_for_the_directory(
+    tiny: TinyHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CL-2: what only notices need is wrong; a late purge is told all the same."""
+    with told_by_mail(tiny) as server:
+        with (tiny.root / "config.toml").open("a") as config:
+            config.write('[directory]\nkind = "csvv"\n')
+        tiny.ingest([usage()], NOW)
+        late = "2026-11-03T06:00:00Z"
+        assert (
+            main(["--home", str(tiny.root), "--now", late, "run", "ingest", "--log", "json"]) == 0
+        )
+    assert any(b"PURGE LATE" in mail.content for mail in server.mails)
+    assert "operator_told" in capsys.readouterr().err
+
+
+def test_what_nobody_could_be_told_is_not_remembered_as_told(
+    tiny: TinyHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CL-2: without a mail server that can be used; once there is one, it is told at once."""
+    with told_by_mail(tiny) as server:
+        path = tiny.root / "config.toml"
+        right = path.read_text()
+        path.write_text(right.replace('desk = ["desk@vpn.example"]', "desk = 5"))
+        tiny.ingest([usage()], NOW)
+        late = ["--home", str(tiny.root), "--now", "2026-11-03T06:00:00Z", "run", "ingest"]
+        assert main([*late, "--log", "json"]) == 0
+        assert "nobody could be told" in capsys.readouterr().err
+        assert server.mails == []
+        path.write_text(right)
+        assert main([*late, "--log", "json"]) == 0
+    assert any(b"PURGE LATE" in mail.content for mail in server.mails)
+
+
+def test_a_log_that_takes_no_line_keeps_nothing_from_its_work(tiny: TinyHome) -> None:
+    """As a full disk under `>> log`: the run is recorded, and its exit code is its own."""
+    with open("/dev/full", "w") as full:
+        access = Access(Home(tiny.root), parse_instant(NOW), dt.datetime.now(dt.UTC))
+        runner.run(JOBS[0], access, Log(Form.JSON, stream=full))
+        with contextlib.suppress(OSError):
+            full.close()
+    kept = RunStore(tiny.root / "runs").load("ingest")
+    assert kept is not None
+    assert kept.exit_code == 0
+
+
+def test_root_does_not_work_in_another_user_s_home(
+    tiny: TinyHome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What root writes there, the jobs could not read."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(stores_home, "_owner", lambda _path: 990)
+    assert run(tiny, "ingest") == 5
+    assert "run it as that user" in capsys.readouterr().err
+    assert RunStore(tiny.root / "runs").runs() == ()
+
+
+def test_batches_that_are_refused_fail_the_daily_job_as_well(tiny: TinyHome) -> None:
+    (tiny.root / "inbox" / "junk.batch").write_bytes(b"junk")
+    assert run(tiny, "daily") == 4
+    assert run(tiny, "daily") == 0
+
+
+def test_a_sender_that_hangs_is_no_success(tiny: TinyHome) -> None:
+    with lock.hold(tiny.root / "outbox" / ".lock"):
+        assert run(tiny, "mail") == 75
+        assert run(tiny, "daily") == 0
+    assert RunStore(tiny.root / "runs").load("mail") is None
+
+
+def test_cron_is_not_mailed_that_another_run_works(
+    tiny: TinyHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lock.hold(tiny.root / "outbox" / ".lock"):
+        assert main(["-q", "--home", str(tiny.root), "--now", NOW, "run", "mail", "--wait"]) == 75
+        assert capsys.readouterr().err == ""
+        assert run(tiny, "mail") == 75
+        assert "another run" in capsys.readouterr().err
+
+
+def test_a_file_of_another_user_among_the_runs_counts_as_missing(tiny: TinyHome) -> None:
+    assert run(tiny, "ingest") == 0
+    (tiny.root / "runs" / "ingest.json").unlink()
+    (tiny.root / "runs" / "ingest.json").mkdir()  # root reads whatever mode a file has
+    assert RunStore(tiny.root / "runs").load("ingest") is None
+    assert main(["--home", str(tiny.root), "--now", NOW, "status"]) == 0

@@ -74,7 +74,8 @@ class TestDaemon:
             assert daemon.stop() == 0
             assert (told()[0], told()[-1]) == ("READY=1", "STOPPING=1")
         assert jobs_of(work.root) == {}
-        assert [job for job in daemon.ended() if job != "mail"] == list(ORDER)
+        assert [job for job in daemon.ended() if job in ORDER] == list(ORDER)
+        assert "month-end" in daemon.ended()
         assert daemon.ended("mail") == ["mail"]
         assert [one["job"] for one in daemon.named(Event.PLANNED)] == [job.name for job in JOBS]
         assert [one["event"] for one in daemon.events()][-1] == "stopped"
@@ -138,7 +139,8 @@ class TestDaemon:
         with app.open_to_write(
             Home(work.root), parse_instant(NOW), parse_instant(NOW), confirm_clock=True
         ):
-            daemon.wait(lambda: daemon.named(Event.JOB_LOCKED, job="daily"), "a refused job")
+            daemon.wait(lambda: daemon.named(Event.JOB_LOCKED, job="month-end"), "a refused job")
+        daemon.wait_for_job("month-end")
         daemon.wait_for_job("daily")
         assert daemon.stop() == 0
         work.check_tables()
@@ -208,10 +210,11 @@ class World:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.log = folder, io.StringIO()
-        self.jobs: Sequence[Planned] = planned({"mail": "off"})
+        self.jobs: Sequence[Planned] = [one for one in planned({}) if one.job.name in ORDER]
         self.every: float | None = 3600.0
         self.line = 'echo "$0" >> ran'
         self.died: list[tuple[str, int]] = []
+        self.looks = 0
         self.plans = 0
         self.jump = 0.0
         monkeypatch.chdir(folder)
@@ -229,6 +232,13 @@ class World:
     def named(self, event: Event) -> list[dict[str, Any]]:
         return [one for one in self.events if one["event"] == event.value]
 
+    def record(self, job: str) -> object:
+        """As a job would: by a file."""
+        return (self.folder / f"{job}.record").exists()
+
+    def look(self) -> None:
+        self.looks += 1
+
     def plan(self) -> Plan:
         self.plans += 1
         return Plan(self.jobs, self.every)
@@ -239,8 +249,11 @@ class World:
         made = Scheduler(
             self.plan,
             lambda job: ["/bin/sh", "-c", self.line, job],
-            lambda job, number: self.died.append((job, number)),
+            lambda job, code, _problem: self.died.append((job, code)),
             Log(Form.JSON, stream=self.log),
+            record=self.record,
+            look=self.look,
+            look_seconds=tick,
             wall=lambda: time.time() + self.jump,
             tick_seconds=tick,
         )
@@ -303,20 +316,53 @@ class TestScheduler:
 
         monkeypatch.setattr(scheduler.subprocess, "Popen", refuse)
         with world.running():
-            wait_for(lambda: len(world.ran) == 4, lambda: str(world.ran))
+            wait_for(lambda: len(world.ran) == len(ORDER) - 1, lambda: str(world.ran))
         (told,) = world.named(Event.JOB_FAILED)
         assert (told["job"], told["problem"]) == (
             "daily", "could not be started: Cannot allocate memory"
         )  # fmt: skip
         assert "daily" not in world.ran
+        assert world.died == [("daily", 126)]
 
     def test_a_job_ended_by_a_signal_is_told_and_the_others_run(self, world: World) -> None:
         world.line = 'echo "$0" >> ran; case $0 in daily) kill -ABRT $$;; esac'
         with world.running():
             wait_for(lambda: len(world.ran) == len(ORDER), lambda: str(world.ran))
-        assert world.died == [("daily", signal.SIGABRT)]
+        assert world.died == [("daily", 128 + signal.SIGABRT)]
         (told,) = world.named(Event.JOB_KILLED)
         assert (told["job"], told["signal"]) == ("daily", "SIGABRT")
+
+    @pytest.mark.parametrize(
+        ("code", "kept", "told"),
+        [(1, False, True), (1, True, False), (6, False, False), (75, False, False),
+         (127, False, True), (0, False, False)],
+    )  # fmt: skip
+    def test_a_job_that_ends_before_it_could_tell_is_told(
+        self, world: World, code: int, kept: bool, told: bool
+    ) -> None:
+        """As with half of an upgrade in place: it does not get as far as its own log."""
+        world.line = f'{"touch $0.record;" * kept} echo "$0" >> ran; exit {code}'
+        with world.running():
+            wait_for(lambda: len(world.ran) == len(ORDER), lambda: str(world.ran))
+        assert [job for job, _ in world.died if job == "ingest"] == ["ingest"] * told
+        assert {number for _, number in world.died} <= {code}
+
+    def test_a_hung_job_keeps_nobody_from_looking(self, world: World) -> None:
+        world.line = 'echo "$0" >> ran; while [ ! -e go ]; do sleep 0.05; done'
+        with world.running():
+            wait_for(lambda: world.looks >= 3, lambda: str(world.looks))
+            assert world.ran == ["ingest"]
+            (world.folder / "go").touch()
+
+    def test_a_purge_waits_for_no_other_job(self, world: World) -> None:
+        """CL-2: not for a daily job that sends many mails."""
+        world.jobs = planned({"mail": "off"})
+        world.line = (
+            'echo "$0" >> ran; [ "$0" = month-end ] || while [ ! -e go ]; do sleep 0.05; done'
+        )
+        with world.running():
+            wait_for(lambda: set(world.ran) == {"ingest", "month-end"}, lambda: str(world.ran))
+            (world.folder / "go").touch()
 
     def test_a_job_that_runs_may_end_and_no_other_begins(self, world: World) -> None:
         world.line = 'echo "$0" >> ran; while [ ! -e go ]; do sleep 0.05; done; echo end >> ran'
@@ -386,8 +432,8 @@ class TestScheduler:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(scheduler, "GRACE_SECONDS", 0.0)
             with world.running():
-                wait_for(lambda: len(world.ran) == len(ORDER), lambda: str(world.ran))
-        assert world.ran == list(ORDER)
+                wait_for(lambda: len(world.ran) == len(ORDER) + 1, lambda: str(world.ran))
+        assert [job for job in world.ran if job in ORDER] == list(ORDER)
 
 
 def is_running(pid: int) -> bool:

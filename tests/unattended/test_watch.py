@@ -29,6 +29,7 @@ from aggregator.errors import DeliveryError, IntegrityError, LockedError, Refuse
 from aggregator.model.days import parse_instant
 from aggregator.model.settings import WatchSettings
 from aggregator.stores import lock
+from aggregator.stores.config import Contact
 from aggregator.stores.home import Home
 from aggregator.stores.runs import RunStore
 from jobs import metrics, ping, runner, watch
@@ -87,7 +88,11 @@ class World:
         def load(home: Home) -> Any:
             return dataclasses.replace(real(home), watch=self.watch, mail=self.mail)
 
+        def contact(home: Home) -> Contact:
+            return Contact(self.mail, self.watch, real(home).schedule)
+
         monkeypatch.setattr(Home, "load_config", load)
+        monkeypatch.setattr(Home, "load_contact", contact)
 
     def run(self, name: str = "ingest", now: str = NOW, error: Exception | None = None) -> Any:
         """Run a job of that name which does nothing, or raises `error`."""
@@ -336,21 +341,38 @@ def test_a_folder_that_is_not_there_is_told(world: World, tmp_path: Path) -> Non
 
 def test_metrics_are_served_as_they_are_when_asked(world: World) -> None:
     world.run()
-    house = world.tiny.read(NOW)
-    with metrics.served(("127.0.0.1", 0), lambda: watch.look(house)) as port:
+    house, told = world.tiny.read(NOW), list[str]()
+    profile = world.tiny.root / "policy" / "profile.toml"
+
+    def look() -> Any:
+        house.home.load_profile()
+        return watch.look(house)
+
+    with metrics.served(("127.0.0.1", 0), look, told.append) as port:
         url = f"http://127.0.0.1:{port}/metrics"
         first = figures(urllib.request.urlopen(url).read().decode())
         world.fail()
         second = figures(urllib.request.urlopen(url).read().decode())
+        profile.write_text("no toml")
+        third = figures(urllib.request.urlopen(url).read().decode())
     key = ("aggregator_job_failures", "ingest")
     assert (first[key], second[key]) == (0, 1)
+    assert [one["aggregator_home_readable",] for one in (first, second, third)] == [1, 1, 0]
+    assert len(told) == 1
     with contextlib.closing(urllib.request.socket.socket()) as sock:
         assert sock.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_a_damaged_home_is_no_reason_to_be_silent(world: World) -> None:
+def test_a_damaged_home_is_no_reason_to_be_silent(world: World, mta: RawServer) -> None:
+    """CL-2: a mistake in the profile stops every job, the purge too; somebody must know."""
     world.run()
-    (world.tiny.root / "policy" / "profile.toml").write_text("no toml")
-    with pytest.raises(IntegrityError):
-        world.run(error=IntegrityError("a line"))
-    assert [one["event"] for one in world.events][-1] == "operator_not_told"
+    with Pings() as pings:
+        world.watch = dataclasses.replace(world.watch, ping_url=pings.url)
+        (world.tiny.root / "policy" / "profile.toml").write_text("no toml")
+        world.fail("month-end")
+    assert pings.paths == ["/secret-token/fail"]
+    (mail,) = mta.mails
+    title, words = read(mail)
+    assert title.startswith("[usage-aggregator] job failed month-end")
+    assert "the job month-end failed (exit 6): a line" in words
+    assert "profile" in words
