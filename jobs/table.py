@@ -7,15 +7,18 @@ run is caught up by the next one, in order.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aggregator.app import Access
 from aggregator.errors import AggregatorError, BadInputError, IntegrityError, LockedError
+from aggregator.model.days import parse_instant
 from aggregator.pipeline import audit, close, doctor, drain, month_end, notices, publish
 from aggregator.pipeline.deployment import Deployment
 from aggregator.pipeline.findings import State
 from aggregator.pipeline.ingest import Ingested
+from aggregator.rules.incidents import PURGE_LATE_AFTER
 from jobs import mail
 
 _A_MINUTE: Final = 60.0
@@ -96,7 +99,14 @@ def _month_end(access: Access) -> Mapping[str, Any]:
         receipts = month_end.purge(house)
     if not all(receipt["verified"] for receipt in receipts):
         raise IntegrityError("purged, but a month's tables did not verify; see its receipt")
-    return {"purged": [receipt["month"] for receipt in receipts]}
+    # A purge that is made up for here is late no more by the time that troubles are looked for.
+    late = [receipt["month"] for receipt in receipts if _lateness(receipt) > PURGE_LATE_AFTER]
+    purged = [receipt["month"] for receipt in receipts]
+    return {"purged": purged, "late": late} if late else {"purged": purged}
+
+
+def _lateness(receipt: Mapping[str, Any]) -> dt.timedelta:
+    return parse_instant(receipt["purged_at"]) - parse_instant(receipt["due_at"])
 
 
 def _checkpoint(access: Access) -> Mapping[str, Any]:

@@ -331,3 +331,17 @@ def test_a_file_of_another_user_among_the_runs_counts_as_missing(tiny: TinyHome)
     (tiny.root / "runs" / "ingest.json").mkdir()  # root reads whatever mode a file has
     assert RunStore(tiny.root / "runs").load("ingest") is None
     assert main(["--home", str(tiny.root), "--now", NOW, "status"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("now", "is_late"), [("2026-11-03T01:00:00Z", False), ("2026-11-03T03:00:00Z", True)]
+)
+def test_a_purge_that_is_made_up_for_late_says_so(
+    tiny: TinyHome, now: str, is_late: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CL-2: where it is the first job after an outage, nobody else can tell."""
+    tiny.ingest([usage()], NOW)
+    words = ["--home", str(tiny.root), "--now", now, "run", "month-end", "--confirm-clock"]
+    assert main([*words, "--log", "json"]) == 0
+    (ended,) = [one for one in logged(capsys.readouterr().err) if one["event"] == "job_ended"]
+    assert (ended["purged"], ended.get("late")) == (1, 1 if is_late else None)
