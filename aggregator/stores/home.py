@@ -178,7 +178,7 @@ class Home:
             return self._configured(self.mark())
 
     def check_user(self) -> None:
-        """Raise RefusedError to root in another user's home, who could not read what root writes."""
+        """Raise RefusedError to root in a home of another user, who could not read it then."""
         if os.geteuid() == 0 and _owner(self.root) != 0:
             raise RefusedError(
                 "this home belongs to another user than root; run it as that user:"
