@@ -20,11 +20,12 @@ demo: setup
 test: setup lint types layers
 	$(BIN)/python -m pytest -n $(JOBS)
 
-# Real VPN daemons in network namespaces: as root, with /dev/net/tun; elsewhere every test is skipped.
+# Real VPN daemons in network namespaces: as root, with /dev/net/tun; elsewhere they are skipped. A
+# scheduler under faults, which needs to mount, and a simulated year, which needs nothing.
 # DAEMONS="not softether" leaves some out.
 integration: setup
 	tests/integration/install-packages
-	$(BIN)/python -m pytest -n $(JOBS) -m integration $(if $(DAEMONS),-k "$(DAEMONS)") tests/integration
+	$(BIN)/python -m pytest -n $(JOBS) -m integration $(if $(DAEMONS),-k "$(DAEMONS)") tests/integration tests/simulation
 
 lint: setup
 	$(BIN)/ruff check .

@@ -219,3 +219,8 @@ def check_end(world: World) -> None:
     for table, wanted in {**kept, "apps_daily": months[-1 - APPS_KEPT :]}.items():
         there = {path.stem for path in (world.root / "tables" / table).rglob("*.parquet")}
         assert there == {day for day in world.ledger.days if day[:7] in wanted}, table
+    if world.plan.days > 80:  # what was to be shown did happen
+        runs = ("ingest", "daily", "month-end", "door")
+        names = [*(f"killed: {name}" for name in runs), "failed: month-end"]
+        for name in (*names, "late bytes", "days with notices"):
+            assert world.seen[name], name
