@@ -21,7 +21,8 @@ from closed import Run
 from aggregator.cli import chart, grid
 from aggregator.cli.formats import dimension_text
 from aggregator.model.tables import TABLES
-from aggregator.pipeline.report import SUBJECTS, with_success_percent
+from aggregator.pipeline.report import SUBJECTS
+from aggregator.pipeline.report_rows import with_success_percent
 from aggregator.stores.tables import arrow_schema
 
 Row = dict[str, Any]
@@ -163,7 +164,7 @@ def test_a_day_means_its_month_in_a_monthly_table(closed_home: Path, run: Run) -
         (("usage", "--by", "day,day"), "twice"),
         (("connections", "--by", "asn,country"), "month, day, location, country; or month, day, a"),
         (("apps", "--by", "location"), "month, day, app, version"),
-        (("usage", "--from", "last-week"), "2026-10-05"),
+        (("usage", "--from", "someday"), "2026-10-05"),
         (("usage", "--to", "2026-02-30"), "2026-10-05"),
         (("usage", "--from", "2026-10-02", "--to", "2026-10-01"), "is after"),
         (("usage", "--json", "--format", "csv"), "contradict"),
@@ -392,3 +393,95 @@ def test_help_has_an_example_and_names_the_dimensions(
     assert f"  aggregator report {kind}" in said.out
     for name in SUBJECTS[kind].dimensions if kind else ():
         assert name in said.out
+
+
+# Which rows, in which order, beside which before
+
+
+def test_where_leaves_the_rows_that_are_meant(closed_home: Path, run: Run) -> None:
+    every = stored(closed_home, "connections_daily")
+    rows = run(closed_home, "report", "connections", "--where", "country=de,US", "--json").json
+    assert rows == [row for row in every if row["country"] in ("DE", "US")]
+    rows = run(closed_home, "report", "connections", "--where", "country!=DE", "--json").json
+    assert rows == [row for row in every if row["country"] != "DE"]
+    words = ("--where", "country=DE", "--where", "location=us-nyc", "--by", "day", "--json")
+    rows = run(closed_home, "report", "connections", *words).json
+    meant = [row for row in every if (row["country"], row["location"]) == ("DE", "us-nyc")]
+    assert {(row["day"],): row["attempts"] for row in rows} == summed(meant, ("day",), "attempts")
+
+
+def test_an_asn_is_named_as_it_is_shown(closed_home: Path, run: Run) -> None:
+    every = stored(closed_home, "connections_isp_daily")
+    number = next(row["asn"] for row in every if row["asn"] > 0)
+    for text in (str(number), f"AS{number}"):
+        words = ("--by", "day,asn", "--where", f"asn={text}", "--json")
+        rows = run(closed_home, "report", "connections", *words).json
+        assert rows == [row for row in every if row["asn"] == number]
+
+
+@pytest.mark.parametrize("column", ["users", "bytes", "location"])
+def test_rows_are_put_in_order_and_limited(closed_home: Path, run: Run, column: str) -> None:
+    every = stored(closed_home, "usage_daily")
+    up = run(closed_home, "report", "usage", "--sort", column, "--json").json
+    down = run(closed_home, "report", "usage", "--sort", f"-{column}", "--json").json
+    assert [row[column] for row in up] == sorted(row[column] for row in every)
+    assert [row[column] for row in down] == sorted((row[column] for row in every), reverse=True)
+    assert sorted(map(str, up)) == sorted(map(str, every))
+    few = run(closed_home, "report", "usage", "--sort", f"-{column}", "--limit", "2")
+    assert "the first 2 of" in few.err
+    assert few.out.count("\n") == 4
+
+
+def test_a_report_compares_with_the_time_right_before(closed_home: Path, run: Run) -> None:
+    words = ("--by", "location", "--from", "2026-10-02", "--compare", "--json")
+    said = run(closed_home, "report", "usage", *words)
+    assert "compared with 2026-09-30 to 2026-10-01" in said.err
+    every = stored(closed_home, "usage_daily")
+    now = summed([row for row in every if row["day"] >= "2026-10-02"], ("location",), "bytes")
+    day_before = [row for row in every if "2026-09-30" <= row["day"] < "2026-10-02"]
+    before = summed(day_before, ("location",), "bytes")
+    assert {(row["location"],) for row in said.json} == set(now) | set(before)
+    for row in said.json:
+        key = (row["location"],)
+        assert (row["bytes"], row["bytes_before"]) == (now.get(key), before.get(key))
+        change = 100 * (row["bytes"] - row["bytes_before"]) / row["bytes_before"]
+        assert row["change_percent"] == pytest.approx(change, abs=0.05001)
+
+
+def test_a_comparison_says_what_became_of_success(closed_home: Path, run: Run) -> None:
+    words = ("--by", "location", "--from", "2026-10-03", "--compare", "--sort",
+             "success_change_points", "--json")  # fmt: skip
+    rows = run(closed_home, "report", "connections", *words).json
+    assert rows
+    for row in rows:
+        points = row["success_percent"] - row["success_percent_before"]
+        assert row["success_change_points"] == pytest.approx(points, abs=0.05001)
+    points = [row["success_change_points"] for row in rows]
+    assert points == sorted(points)
+
+
+def test_days_are_named_as_people_do(closed_home: Path, run: Run) -> None:
+    named = run(closed_home, "report", "usage", "--from", "friday", "--to", "saturday", "--json")
+    exact = ("--from", "2026-10-02", "--to", "2026-10-03", "--json")
+    assert named.json == run(closed_home, "report", "usage", *exact).json
+    week = run(closed_home, "report", "usage", "--from", "last-week", "--json").json
+    assert {row["day"] for row in week} <= {f"2026-09-{day}" for day in range(28, 31)} | {
+        f"2026-10-0{day}" for day in range(1, 5)
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--where", "day=2026-10-01"), ("--where", "location"), ("--where", "user=x"),
+        ("--where", "location="), ("--sort", "nothing"), ("--limit", "0"),
+        ("--compare",), ("--compare", "--by", "location"), ("--from", "someday"),
+        ("--compare", "--by", "day", "--from", "2026-10-02"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_a_mistake_of_usage(
+    closed_home: Path, run: Run, words: tuple[str, ...]
+) -> None:
+    said = run(closed_home, "report", "usage", *words)
+    assert (said.code, said.out) == (2, "")
+    assert "someday" not in said.err

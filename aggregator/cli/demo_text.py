@@ -296,7 +296,9 @@ class Teller:
     def _rows(self, kind: str, by: tuple[str, ...], first: str, last: str) -> list[dict[str, Any]]:
         from aggregator.pipeline import report
 
-        return report.gather(self.story.read(), report.plan(kind, by, first, last)).rows()
+        return report.gather(
+            self.story.read(), report.plan(kind, report.Question(by, first, last), dt.date.min)
+        ).rows()
 
     def _act(self, title: str) -> None:
         self._acts += 1

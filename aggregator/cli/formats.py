@@ -45,7 +45,7 @@ def as_csv(report: Report) -> bytes:
 
 def as_markdown(report: Report) -> bytes:
     """Return a GitHub table with plain numbers; histograms are left out, they would not read."""
-    from aggregator.pipeline.report import with_success_percent
+    from aggregator.pipeline.report_rows import with_success_percent
 
     data = with_success_percent(report.data)
     names = [name for name in data.column_names if name != _HISTOGRAM]

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from aggregator.cli import show
-from aggregator.cli.options import Globals, command, global_options, take_globals
+from aggregator.cli.options import Globals, command, global_options, take_globals, wall_clock
 from aggregator.errors import UsageError
 
 if TYPE_CHECKING:
     from aggregator.cli.grid import Column
     from aggregator.pipeline.deployment import Deployment
-    from aggregator.pipeline.report import Report
+    from aggregator.pipeline.report import Question, Report
 
 _FORMATS: Final = ("table", "json", "csv", "md", "parquet")
 # What is left out first where a terminal is narrow; the others stay.
 _PRIORITY: Final = {
     "histogram": 9, "p99_bytes": 8, "p90_bytes": 7, "late_bytes": 6, "p50_bytes": 5, "bar": 3,
 }  # fmt: skip
-_MAIN_MEASURES: Final = ("bytes", "attempts", "notices", "records")
 # Rows up to which histograms are drawn: beyond, nobody looks at each.
 _DRAWN_ROWS: Final = 2000
 
@@ -33,17 +32,19 @@ _KINDS: Final = {
         "Users and bytes by day and location.",
         "month, day, location",
         ("--from 2026-10-01 --to 2026-10-07", "--by month,location --format csv",
-         "--by location --from 2026-10"),
+         "--by location --from last-month --compare --sort -change_percent --limit 10"),
     ),
     "connections": (
         "Users, attempts and successes by day, location and country, or by ISP.",
         "month, day, location, country; or month, day, asn",
-        ("--by day", "--by asn --from 2026-10-01", "--by month,country --format md"),
+        ("--by day --from last-week", "--by asn --where country=DE --from 2026-10-01",
+         "--by location --where country=DE --from monday --compare --sort success_change_points"),
     ),
     "apps": (
         "Users, attempts and successes by day, app and version.",
         "month, day, app, version",
-        ("--by app,version --from 2026-10", "--by month,app --format json"),
+        ("--by app,version --from 2026-10", "--by version --where app=android --from 30d",
+         "--by month,app --format json"),
     ),
     "fair-use": (
         "Fair-use notices by month, rule, step and audience, and what became of them: counts.",
@@ -75,6 +76,9 @@ def report_command(context: click.Context, /, **values: Any) -> None:
 
     A grouping coarser than a table's own adds its cells up. Added users are called user_days:
     a user counts once for every day and cell, since the tables do not know who was the same.
+
+    Days may be named: yesterday, monday (the last one), 7d, this-week, last-week, mtd (this month
+    so far), last-month, ytd, last-year.
     """
     context.obj = take_globals(context, values)
 
@@ -87,6 +91,21 @@ def _kind_command(kind: str) -> click.Command:
     @click.option("--from", "first", metavar="DAY", help="First day, or month, of the report.")
     @click.option("--to", "last", metavar="DAY", help="Last day, or month, which is in it.")
     @click.option("--by", metavar="LIST", help=f"Group by any of: {dimensions}.")
+    @click.option(
+        "--where",
+        metavar="NAME=VALUES",
+        multiple=True,
+        help="Only rows with one of these values, commas between; != for all others.",
+    )
+    @click.option(
+        "--compare", is_flag=True, help="Beside it the time right before, as long, and the change."
+    )
+    @click.option(
+        "--sort", metavar="COLUMN", help="Put in this order; -COLUMN has the largest first."
+    )
+    @click.option(
+        "--limit", type=click.IntRange(1), metavar="N", help="Only the first so many rows."
+    )
     @click.option("--format", "format_", type=click.Choice(_FORMATS), help="Default: table.")
     @click.option("--out", metavar="FILE", help="Write to this file instead of standard output.")
     def run(
@@ -94,11 +113,18 @@ def _kind_command(kind: str) -> click.Command:
         first: str | None,
         last: str | None,
         by: str | None,
+        where: tuple[str, ...],
+        compare: bool,
+        sort: str | None,
+        limit: int | None,
         format_: str | None,
         out: str | None,
     ) -> None:
-        chosen = _format(said, format_, out)
-        _report(said, kind, by, (first, last), chosen, out)
+        from aggregator.pipeline.report import Question
+
+        names = None if by is None else [name.strip() for name in by.split(",")]
+        question = Question(names, first, last, where, sort, limit, compare)
+        _report(said, kind, question, _format(said, format_, out), out)
 
     return run
 
@@ -116,19 +142,11 @@ def _format(said: Globals, format_: str | None, out: str | None) -> str:
     return chosen
 
 
-def _report(
-    said: Globals,
-    kind: str,
-    by: str | None,
-    between: tuple[str | None, str | None],
-    chosen: str,
-    out: str | None,
-) -> None:
+def _report(said: Globals, kind: str, question: Question, chosen: str, out: str | None) -> None:
     from aggregator.cli.formats import FORMATS
     from aggregator.pipeline import report
 
-    names = None if by is None else [name.strip() for name in by.split(",")]
-    plan = report.plan(kind, names, *between)
+    plan = report.plan(kind, question, (said.now or wall_clock()).date())
     house = said.read()
     answer = report.gather(house, plan)
     left_out: list[str] = []
@@ -186,12 +204,12 @@ def _as_table(answer: Report, *, to_file: bool) -> tuple[bytes, list[str]]:
 def _columns(answer: Report) -> list[Column]:
     from aggregator.cli.formats import dimension_text
     from aggregator.cli.grid import Column
-    from aggregator.pipeline.report import with_success_percent
+    from aggregator.pipeline import report_rows
 
-    data = with_success_percent(answer.data)
+    data = report_rows.with_success_percent(answer.data)
     if data.num_rows > _DRAWN_ROWS and "histogram" in data.column_names:
         data = data.drop_columns(["histogram"])
-    main = next(name for name in _MAIN_MEASURES if name in data.column_names)
+    main = report_rows.main_measure(data)
     columns = []
     for name in data.column_names:
         values = data[name].to_pylist()
@@ -203,7 +221,7 @@ def _columns(answer: Report) -> list[Column]:
             columns.append(Column(name, _sparks(values), priority=priority))
         else:
             cells = [_number(name, value) for value in values]
-            title = name.removesuffix("_bytes").replace("_percent", " %")
+            title = name.removesuffix("_bytes").replace("_percent", " %").replace("_", " ")
             columns.append(Column(title, cells, True, priority))
         if name == main:
             columns.append(Column("", (), priority=_PRIORITY["bar"], bar_of=values))
@@ -213,8 +231,12 @@ def _columns(answer: Report) -> list[Column]:
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return show.size(None)
-    if name == "bytes" or name.endswith("_bytes"):
+    if name in ("bytes", "bytes_before") or name.endswith("_bytes"):
         return show.size(int(value))
+    if name in ("change_percent", "success_change_points"):
+        return f"{value:+.1f}"
+    if name == "success_percent_before":
+        return f"{value:.1f}"
     return f"{value:.1f}" if name.endswith("_percent") else f"{value:,}"
 
 
@@ -236,7 +258,12 @@ def _footer(house: Deployment, answer: Report) -> list[str]:
         return [_nothing(house, answer)]
     first, last = answer.periods[0], answer.periods[-1]
     between = first if first == last else f"{first} to {last}"
-    lines = [f"{between}: {count:,} {'row' if count == 1 else 'rows'} of {plan.table.name}"]
+    rows = f"{count:,} {'row' if count == 1 else 'rows'}"
+    if answer.found > count:
+        rows = f"the first {count:,} of {answer.found:,} rows"
+    lines = [f"{between}: {rows} of {plan.table.name}"]
+    if answer.before is not None:
+        lines.append(f"compared with {answer.before.first} to {answer.before.last}")
     if _has_other(answer):
         lines.append(
             f"other: cells that may not be named (fewer than {house.profile.k} users, or one user"

@@ -1,29 +1,28 @@
 """Reports: which published table answers a question, and its rows, summed where less is asked.
 
-Only the tables are read, so a report can say nothing that was not released. A sum over cells
-never has distinct users: it is called `user_days`, and percentiles are not in it.
+Only the tables are read, so a report can say nothing that was not released.
 """
 
 from __future__ import annotations
 
-import calendar
 import dataclasses
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from aggregator.errors import UsageError
-from aggregator.model.days import is_month, parse_day
-from aggregator.model.tables import TABLES, Kind, Table
+from aggregator.model.days import month_of
+from aggregator.model.tables import OTHER, OTHER_ASN, TABLES, Table
+from aggregator.pipeline import report_rows
 from aggregator.pipeline.deployment import Deployment
+from aggregator.pipeline.report_rows import Filter, Order
+from aggregator.rules import periods
+from aggregator.rules.periods import Span
 from aggregator.stores.scan import read_columns
 from aggregator.stores.tables import text_of
-
-USER_DAYS: Final = "user_days"
-SUCCESS_PERCENT: Final = "success_percent"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +53,24 @@ SUBJECTS: Final[Mapping[str, Subject]] = MappingProxyType(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody asks of a subject, as it was typed.
+
+    `first` and `last` are days, months, or names of days (`rules.periods`), both in it. `where` has
+    texts such as "country=DE,AT" and "app!=ios". `sort` is a column, "-" before it for the largest
+    first.
+    """
+
+    by: Sequence[str] | None = None
+    first: str | None = None
+    last: str | None = None
+    where: Sequence[str] = ()
+    sort: str | None = None
+    limit: int | None = None
+    compare: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
     """How a question is answered: from which table, by which dimensions, over which periods.
 
@@ -65,15 +82,24 @@ class Plan:
     exact: bool
     first: str | None
     last: str | None
+    where: tuple[Filter, ...] = ()
+    order: Order | None = None
+    limit: int | None = None
+    compare: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """The answer: `data` has the columns in order; `periods` are the partitions it is from."""
+    """The answer: `data` has the columns in order; `periods` are the partitions it is from.
+
+    `found` is how many rows there were before the limit, `before` the span it is compared with.
+    """
 
     plan: Plan
     data: pa.Table
     periods: tuple[str, ...]
+    found: int = 0
+    before: Span | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows as JSON has them: days as text, bytes as numbers."""
@@ -86,56 +112,81 @@ def dimensions_of(table: Table) -> tuple[str, ...]:
     return tuple(table.columns)[: table.dimensions]
 
 
-def plan(
-    kind: str, by: Sequence[str] | None = None, first: str | None = None, last: str | None = None
-) -> Plan:
-    """Return how the report `kind` by the dimensions `by` is answered.
+def plan(kind: str, question: Question, today: dt.date) -> Plan:
+    """Return how the `question` about the subject `kind` is answered when it is asked `today`.
 
-    `first` and `last` are inclusive: days, or months that stand for their first and last day.
     UsageError says which dimensions there are, or what is wrong with a period.
     """
     subject = SUBJECTS[kind]
-    wanted = subject.by if by is None else tuple(by)
-    table, exact = _table_for(kind, subject, wanted)
-    start = None if first is None else _period(first, "--from", table, at_end=False)
-    end = None if last is None else _period(last, "--to", table, at_end=True)
-    if start and end and start > end:
-        raise UsageError(f"--from {start} is after --to {end}")
-    return Plan(table, wanted, exact, start, end)
+    wanted = subject.by if question.by is None else tuple(question.by)
+    filters = tuple(_filter(kind, subject, text) for text in question.where)
+    table, exact = _table_for(kind, subject, wanted, [one.dimension for one in filters])
+    start, end = _range(question, today, table)
+    if question.compare and {"day", "month"} & set(wanted):
+        raise UsageError("--compare takes a --by without day and month, such as --by location")
+    if question.compare and start is None:
+        raise UsageError("--compare needs --from, such as --from last-week")
+    text = question.sort
+    order = None if text is None else Order(text.removeprefix("-"), text.startswith("-"))
+    return Plan(table, wanted, exact, start, end, filters, order, question.limit, question.compare)
 
 
 def gather(house: Deployment, chosen: Plan) -> Report:
     """Return the rows that `chosen` asks for, from the partitions in its range only."""
+    periods_in = _periods(house, chosen.table, chosen.first, chosen.last)
+    data, before = _rows(house, chosen, periods_in), None
+    if chosen.compare and periods_in:
+        before = _span_before(chosen, periods_in)
+        first, last = (_of_table(day, chosen.table) for day in (before.first, before.last))
+        earlier = _periods(house, chosen.table, first, last)
+        data = report_rows.compared(data, _rows(house, chosen, earlier), chosen.by)
+    if chosen.order is not None:
+        if chosen.order.column not in data.column_names:
+            names = (name for name in data.column_names if name != "histogram")
+            raise UsageError(f"--sort takes one of: {', '.join(names)}; the largest first: -bytes")
+        data = report_rows.ordered(data, chosen.by, chosen.order)
+    limited = data if chosen.limit is None else data.slice(0, chosen.limit)
+    return Report(chosen, limited, periods_in, data.num_rows, before)
+
+
+def _rows(house: Deployment, chosen: Plan, periods_in: tuple[str, ...]) -> pa.Table:
     table = chosen.table
-    periods = tuple(
+    if chosen.exact:
+        data = read_columns(house.tables, table.name, periods_in, list(table.columns))
+        data = report_rows.chosen(data, chosen.where)
+        if chosen.by != dimensions_of(table):
+            data = report_rows.ordered(data, chosen.by)
+        if chosen.order is not None and chosen.order.column == report_rows.SUCCESS_PERCENT:
+            data = report_rows.with_success_percent(data)
+        return data
+    measures = report_rows.summable(table)
+    named = {"day" if name == "month" and not table.monthly else name for name in chosen.by}
+    named |= {one.dimension for one in chosen.where}
+    columns = [name for name in table.columns if name in named or name in measures]
+    data = read_columns(house.tables, table.name, periods_in, columns)
+    return report_rows.summed(report_rows.chosen(data, chosen.where), chosen.by, measures)
+
+
+def _periods(
+    house: Deployment, table: Table, first: str | None, last: str | None
+) -> tuple[str, ...]:
+    return tuple(
         period
         for period in house.tables.periods(table.name)
-        if (chosen.first or "") <= period and (chosen.last is None or period <= chosen.last)
+        if (first or "") <= period and (last is None or period <= last)
     )
-    if chosen.exact:
-        data = read_columns(house.tables, table.name, periods, list(table.columns))
-        if chosen.by != dimensions_of(table):
-            data = _sorted(data, chosen.by)
-        return Report(chosen, data, periods)
-    measures = _summable(table)
-    named = {"day" if name == "month" and not table.monthly else name for name in chosen.by}
-    columns = [name for name in table.columns if name in named or name in measures]
-    data = read_columns(house.tables, table.name, periods, columns)
-    return Report(chosen, _summed(data, chosen.by, measures), periods)
 
 
-def with_success_percent(data: pa.Table) -> pa.Table:
-    """Return `data` with the share of attempts that succeeded, in percent to one decimal.
-
-    It is null where there was no attempt; a table without attempts is returned as it is.
-    """
-    if "attempts" not in data.column_names or SUCCESS_PERCENT in data.column_names:
-        return data
-    attempts = data["attempts"].cast(pa.float64())
-    some = pc.if_else(pc.greater(attempts, 0), attempts, pa.scalar(None, pa.float64()))
-    successes = data["successes"].cast(pa.float64())
-    percent = pc.round(pc.divide(pc.multiply(successes, 100.0), some), 1)
-    return data.append_column(SUCCESS_PERCENT, percent)
+def _span_before(chosen: Plan, periods_in: Sequence[str]) -> Span:
+    """Return the span right before that of a plan, which ends with what there is at the latest."""
+    last = min(filter(None, (chosen.last, periods_in[-1])))
+    start, end = (periods.parse(text, dt.date.min) for text in (chosen.first or "", last))
+    assert start is not None
+    assert end is not None
+    try:
+        return Span(start.first, end.last).before()
+    except (ValueError, OverflowError):
+        raise UsageError("--compare: there is nothing before that") from None
 
 
 def available(house: Deployment, table: Table) -> tuple[str, str] | None:
@@ -144,8 +195,10 @@ def available(house: Deployment, table: Table) -> tuple[str, str] | None:
     return (periods[0], periods[-1]) if periods else None
 
 
-def _table_for(kind: str, subject: Subject, by: tuple[str, ...]) -> tuple[Table, bool]:
-    """Return the table that has the dimensions `by`, and whether exactly these."""
+def _table_for(
+    kind: str, subject: Subject, by: tuple[str, ...], filtered: Sequence[str]
+) -> tuple[Table, bool]:
+    """Return the table with the dimensions `by` and those `filtered`; whether exactly these."""
     allowed = ", ".join(subject.dimensions)
     unknown = [name for name in by if name not in subject.dimensions]
     if unknown or not by:
@@ -154,49 +207,71 @@ def _table_for(kind: str, subject: Subject, by: tuple[str, ...]) -> tuple[Table,
     if len(set(by)) != len(by):
         raise UsageError(f"--by names a dimension twice; each of {allowed} may be there once")
     tables = [TABLES[name] for name in subject.tables]
+    needed = set(by) | set(filtered)
     for table in tables:
-        if set(by) == set(dimensions_of(table)):
+        if set(by) == set(dimensions_of(table)) and needed == set(by):
             return table, True
     for table in tables:
-        if table.additive and set(by) <= {"month", *dimensions_of(table)}:
+        if table.additive and needed <= {"month", *dimensions_of(table)}:
             return table, False
     together = "; or ".join(
         ", ".join(dict.fromkeys(("month", *dimensions_of(table))))
         for table in tables
         if table.additive
     )
-    raise UsageError(f"no table has {' and '.join(by)} together; --by takes some of: {together}")
+    words = " and ".join(sorted(needed, key=subject.dimensions.index))
+    raise UsageError(f"no table has {words} together; --by and --where take some of: {together}")
 
 
-def _period(text: str, option: str, table: Table, *, at_end: bool) -> str:
-    """Return the period of `table` that `text` names, as the first or the last of a range."""
-    month = text if is_month(text) else None
-    if month is None and parse_day(text) is None:
-        raise UsageError(f"{option} takes a day such as 2026-10-05 or a month such as 2026-10")
-    if table.monthly:
-        return text[:7]
-    if month is None:
-        return text
-    last = calendar.monthrange(int(month[:4]), int(month[5:]))[1]
-    return f"{month}-{last if at_end else 1:02d}"
+def _filter(kind: str, subject: Subject, text: str) -> Filter:
+    """Return the filter that `text` spells, such as country=DE,AT or asn!=other."""
+    name, equals, values = text.partition("=")
+    without = name.endswith("!")
+    dimension = name.removesuffix("!").strip()
+    allowed = [one for one in subject.dimensions if one not in ("day", "month")]
+    if not equals or dimension not in allowed or not values.strip():
+        example = f"{allowed[0]}=NAME" if allowed else ""
+        raise UsageError(
+            f"--where of report {kind} takes {example}, several NAMEs with commas between, != for"
+            f" all others; of: {', '.join(allowed)}"
+        )
+    found = {_stored(dimension, one.strip()) for one in values.split(",") if one.strip()}
+    return Filter(dimension, frozenset(found), without)
 
 
-def _summable(table: Table) -> tuple[str, ...]:
-    counts = list(table.columns.items())[table.dimensions :]
-    return tuple(name for name, kind in counts if kind is Kind.COUNT)
+def _stored(dimension: str, value: str) -> str:
+    """Return a value as the tables have it."""
+    if dimension == "asn":
+        words = {OTHER: str(OTHER_ASN), "unknown": "0"}
+        return words.get(value.lower(), value.upper().removeprefix("AS"))
+    return value.upper() if dimension == "country" and len(value) == 2 else value
 
 
-def _summed(data: pa.Table, by: tuple[str, ...], measures: tuple[str, ...]) -> pa.Table:
-    """Return the sums of `measures` by the dimensions `by`, in their order."""
-    if "month" in by and "month" not in data.column_names:
-        months = pc.utf8_slice_codeunits(data["day"].cast(pa.string()), 0, 7)
-        data = data.append_column("month", months)
-    sums = data.group_by(list(by)).aggregate([(name, "sum") for name in measures])
-    columns = {name: sums[name] for name in by}
-    for name in measures:
-        columns[USER_DAYS if name == "users" else name] = sums[f"{name}_sum"]
-    return with_success_percent(_sorted(pa.table(columns), by))
+def _range(question: Question, today: dt.date, table: Table) -> tuple[str | None, str | None]:
+    """Return the first and the last period that are meant, None where there is no bound."""
+    start = end = None
+    if question.first is not None:
+        span = _span(question.first, "--from", today)
+        start = _of_table(span.first, table)
+        if question.last is None and question.first.lower() in periods.WHOLE:
+            end = _of_table(span.last, table)
+    if question.last is not None:
+        end = _of_table(_span(question.last, "--to", today).last, table)
+    if start and end and start > end:
+        raise UsageError(f"--from {start} is after --to {end}")
+    return start, end
 
 
-def _sorted(data: pa.Table, by: tuple[str, ...]) -> pa.Table:
-    return data.sort_by([(name, "ascending") for name in by])
+def _span(text: str, option: str, today: dt.date) -> Span:
+    span = periods.parse(text, today)
+    if span is None:
+        raise UsageError(
+            f"{option} takes a day such as 2026-10-05 or a month such as 2026-10,"
+            f" or one of: {', '.join(periods.NAMES)}"
+        )
+    return span
+
+
+def _of_table(day: dt.date, table: Table) -> str:
+    """Return the period of `table` that `day` lies in."""
+    return month_of(day) if table.monthly else day.isoformat()
