@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import select
+import signal
 import shlex
 import sys
 import time
@@ -335,12 +336,19 @@ def test_ctrl_c_leaves_nothing_behind(root: Path) -> None:
     call = [sys.executable, "-m", "aggregator", "init", "--home", str(root), "--interactive"]
     child, terminal = pty.fork()
     if child == 0:
+        # What runs in the background, as tests may, has it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.execv(sys.executable, call)
-    printed = talk(
-        terminal, [(b"Policy profile", b"\n"), (b"Mail server", b"mail.example.net\x03")]
-    )
-    _, status = os.waitpid(child, 0)
-    os.close(terminal)
+    try:
+        printed = talk(
+            terminal, [(b"Policy profile", b"\n"), (b"Mail server", b"mail.example.net\x03")]
+        )
+    except AssertionError:
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        _, status = os.waitpid(child, 0)
+        os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 130, printed
     assert b"interrupted" in printed
     assert b"Traceback" not in printed

@@ -173,6 +173,7 @@ def test_every_kind_of_trouble_can_be_found(trouble: Trouble) -> None:
     everything = dataclasses.replace(
         FINE,
         runs=(Run("mail", NOW, 1.0, 7, "no", None, 1, NOW),),
+        overdue_after=(*FINE.overdue_after, ("mail", DAY)),
         purge_month="2026-10",
         purge_due_at=NOW - DAY,
         clock_doubt_since=NOW,
