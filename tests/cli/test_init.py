@@ -6,8 +6,8 @@ import io
 import os
 import pty
 import select
-import signal
 import shlex
+import signal
 import sys
 import time
 import tomllib
