@@ -485,3 +485,42 @@ def test_what_cannot_be_asked_is_a_mistake_of_usage(
     said = run(closed_home, "report", "usage", *words)
     assert (said.code, said.out) == (2, "")
     assert "someday" not in said.err
+
+
+# The crowd
+
+
+def test_a_crowd_is_counted_by_location(closed_home: Path, run: Run) -> None:
+    """CS-4: how many others a user of a location was one of, day by day."""
+    said = run(closed_home, "report", "crowd", "--floor", "26", "--json")
+    users = defaultdict(list)
+    for row in stored(closed_home, "usage_daily"):
+        users[row["location"]].append(row["users"])
+    assert said.json == [
+        {
+            "location": location,
+            "cells": len(found),
+            "cells_below": sum(number < 26 for number in found),
+            "least_users": min(found),
+            "mean_users": round(sum(found) / len(found)),
+            "most_users": max(found),
+        }
+        for location, found in sorted(users.items())
+    ]
+    cells = sum(map(len, users.values()))
+    below = sum(number < 26 for found in users.values() for number in found)
+    assert 0 < below < cells
+    assert f"fewer than 26 users (CS-4): {below} of {cells} cells" in said.err
+
+
+def test_a_crowd_of_a_day_is_one_cell(closed_home: Path, run: Run) -> None:
+    words = ("--by", "day,location", "--where", "location=us-nyc", "--sort", "-least_users")
+    rows = run(closed_home, "report", "crowd", *words, "--json").json
+    every = [row for row in stored(closed_home, "usage_daily") if row["location"] == "us-nyc"]
+    assert sorted((row["day"], row["least_users"], row["cells"]) for row in rows) == sorted(
+        (row["day"], row["users"], 1) for row in every
+    )
+    assert {row["cells_below"] for row in rows} == {1}  # of a thousand, by default
+    assert run(closed_home, "report", "crowd").code == 0
+    assert run(closed_home, "report", "crowd", "--compare", "--from", "monday").code == 2
+    assert run(closed_home, "report", "usage", "--floor", "5").code == 2

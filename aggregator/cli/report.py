@@ -46,6 +46,12 @@ _KINDS: Final = {
         ("--by app,version --from 2026-10", "--by version --where app=android --from 30d",
          "--by month,app --format json"),
     ),
+    "crowd": (
+        "How many users share a location on a day: the crowd that each of them is one of.",
+        "month, day, location",
+        ("--from last-month --sort least_users", "--by day,location --where location=is-rey",
+         "--floor 500 --format json"),
+    ),
     "fair-use": (
         "Fair-use notices by month, rule, step and audience, and what became of them: counts.",
         "month, rule, percent, audience",
@@ -119,13 +125,23 @@ def _kind_command(kind: str) -> click.Command:
         limit: int | None,
         format_: str | None,
         out: str | None,
+        floor: int | None = None,
     ) -> None:
         from aggregator.pipeline.report import Question
+        from aggregator.pipeline.report_rows import CROWD_FLOOR
 
         names = None if by is None else [name.strip() for name in by.split(",")]
-        question = Question(names, first, last, where, sort, limit, compare)
+        floor = floor or CROWD_FLOOR
+        question = Question(names, first, last, where, sort, limit, compare, floor)
         _report(said, kind, question, _format(said, format_, out), out)
 
+    if kind == "crowd":
+        run = click.option(
+            "--floor",
+            type=click.IntRange(1),
+            metavar="N",
+            help="From how many users on it is a crowd.  [default: 1000]",
+        )(run)
     return run
 
 
@@ -268,6 +284,11 @@ def _footer(house: Deployment, answer: Report) -> list[str]:
         lines.append(
             f"other: cells that may not be named (fewer than {house.profile.k} users, or one user"
             " weighs too much), added up"
+        )
+    if plan.floor is not None:
+        cells, below = (sum(answer.data[name].to_pylist()) for name in ("cells", "cells_below"))
+        lines.append(
+            f"fewer than {plan.floor:,} users (CS-4): {below:,} of {cells:,} cells of a day"
         )
     if "user_days" in answer.data.column_names:
         lines.append("user_days: a user counts once for every day and cell")

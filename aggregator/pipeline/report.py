@@ -46,6 +46,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = MappingProxyType(
             ("connections_daily", "connections_isp_daily"), ("day", "location", "country")
         ),
         "apps": Subject(("apps_daily",), ("day", "app", "version")),
+        "crowd": Subject(("usage_daily",), ("location",)),
         "fair-use": Subject(("notices_monthly",), ("month", "rule", "percent", "audience")),
         "rejections": Subject(("rejections_daily",), ("day", "reason")),
     }
@@ -68,13 +69,15 @@ class Question:
     sort: str | None = None
     limit: int | None = None
     compare: bool = False
+    floor: int = report_rows.CROWD_FLOOR
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
     """How a question is answered: from which table, by which dimensions, over which periods.
 
-    `exact` says that the rows are the table's own; otherwise they are sums of them.
+    `exact` says that the rows are the table's own; otherwise they are sums of them. `floor` is that
+    of a crowd, None where something else is asked.
     """
 
     table: Table
@@ -86,6 +89,7 @@ class Plan:
     order: Order | None = None
     limit: int | None = None
     compare: bool = False
+    floor: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,13 +126,19 @@ def plan(kind: str, question: Question, today: dt.date) -> Plan:
     filters = tuple(_filter(kind, subject, text) for text in question.where)
     table, exact = _table_for(kind, subject, wanted, [one.dimension for one in filters])
     start, end = _range(question, today, table)
+    floor = question.floor if kind == "crowd" else None
+    if question.compare and floor is not None:
+        raise UsageError("a crowd is compared with nothing; it has --from and --to")
     if question.compare and {"day", "month"} & set(wanted):
         raise UsageError("--compare takes a --by without day and month, such as --by location")
     if question.compare and start is None:
         raise UsageError("--compare needs --from, such as --from last-week")
     text = question.sort
     order = None if text is None else Order(text.removeprefix("-"), text.startswith("-"))
-    return Plan(table, wanted, exact, start, end, filters, order, question.limit, question.compare)
+    return Plan(
+        table, wanted, exact and floor is None, start, end, filters, order, question.limit,
+        question.compare, floor,
+    )  # fmt: skip
 
 
 def gather(house: Deployment, chosen: Plan) -> Report:
@@ -159,12 +169,15 @@ def _rows(house: Deployment, chosen: Plan, periods_in: tuple[str, ...]) -> pa.Ta
         if chosen.order is not None and chosen.order.column == report_rows.SUCCESS_PERCENT:
             data = report_rows.with_success_percent(data)
         return data
-    measures = report_rows.summable(table)
+    measures = ("users",) if chosen.floor is not None else report_rows.summable(table)
     named = {"day" if name == "month" and not table.monthly else name for name in chosen.by}
     named |= {one.dimension for one in chosen.where}
     columns = [name for name in table.columns if name in named or name in measures]
     data = read_columns(house.tables, table.name, periods_in, columns)
-    return report_rows.summed(report_rows.chosen(data, chosen.where), chosen.by, measures)
+    data = report_rows.chosen(data, chosen.where)
+    if chosen.floor is not None:
+        return report_rows.crowds(data, chosen.by, chosen.floor)
+    return report_rows.summed(data, chosen.by, measures)
 
 
 def _periods(

@@ -19,7 +19,9 @@ SUCCESS_PERCENT: Final = "success_percent"
 CHANGE_PERCENT: Final = "change_percent"
 CHANGE_POINTS: Final = "success_change_points"
 BEFORE: Final = "_before"
-_MAIN: Final = ("bytes", "attempts", "notices", "records")
+CROWD_FLOOR: Final = 1000
+"""From how many users on a crowd is one: "thousands of other clients", the promise CS-4 says."""
+_MAIN: Final = ("bytes", "attempts", "notices", "records", "least_users")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,14 +63,46 @@ def summable(table: Table) -> tuple[str, ...]:
 
 def summed(data: pa.Table, by: tuple[str, ...], measures: tuple[str, ...]) -> pa.Table:
     """Return the sums of `measures` by the dimensions `by`, in their order."""
-    if "month" in by and "month" not in data.column_names:
-        months = pc.utf8_slice_codeunits(data["day"].cast(pa.string()), 0, 7)
-        data = data.append_column("month", months)
-    sums = data.group_by(list(by)).aggregate([(name, "sum") for name in measures])
+    sums = _with_month(data, by).group_by(list(by)).aggregate([(name, "sum") for name in measures])
     columns = {name: sums[name] for name in by}
     for name in measures:
         columns[USER_DAYS if name == "users" else name] = sums[f"{name}_sum"]
     return with_success_percent(ordered(pa.table(columns), by))
+
+
+def crowds(data: pa.Table, by: tuple[str, ...], floor: int) -> pa.Table:
+    """Return how many users share a cell, by the dimensions `by`: the least, mean and most (CS-4).
+
+    `cells` are the cells of a day, `cells_below` those with fewer than `floor` users.
+    """
+    below = pc.less(data["users"], floor).cast(pa.int64())
+    cells = _with_month(data.append_column("below", below), by).group_by(list(by))
+    found = cells.aggregate(
+        [
+            ("users", "count"),
+            ("below", "sum"),
+            ("users", "min"),
+            ("users", "mean"),
+            ("users", "max"),
+        ]
+    )
+    columns = {name: found[name] for name in by}
+    columns |= {
+        "cells": found["users_count"],
+        "cells_below": found["below_sum"],
+        "least_users": found["users_min"],
+        "mean_users": pc.round(found["users_mean"]).cast(pa.int64()),
+        "most_users": found["users_max"],
+    }
+    return ordered(pa.table(columns), by)
+
+
+def _with_month(data: pa.Table, by: tuple[str, ...]) -> pa.Table:
+    """Return `data` with the month of each day, where rows are grouped by it."""
+    if "month" not in by or "month" in data.column_names:
+        return data
+    months = pc.utf8_slice_codeunits(data["day"].cast(pa.string()), 0, 7)
+    return data.append_column("month", months)
 
 
 def with_success_percent(data: pa.Table) -> pa.Table:
