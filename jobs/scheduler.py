@@ -153,10 +153,11 @@ class Scheduler:
         for one in plan.jobs:
             name, own = one.job.name, _trigger(one, plan)
             scheduler.add_job(self._start, own, [name], id=name, executor=_executor(name))
-            # A job of its own: it waits its turn, in the table's order; once, however often asked.
+            # A job of its own: it waits its turn, in the table's order. Once, however often asked,
+            # but also where one runs already: that one may have looked before the clock jumped.
             scheduler.add_job(
                 self._start, args=[name], id=f"{name} now", executor=_executor(name),
-                replace_existing=True,
+                replace_existing=True, max_instances=2,
             )  # fmt: skip
             self._log.event(Event.PLANNED, job=name, cron=None if plan.every_seconds else one.cron)
 
