@@ -524,3 +524,17 @@ def test_a_crowd_of_a_day_is_one_cell(closed_home: Path, run: Run) -> None:
     assert run(closed_home, "report", "crowd").code == 0
     assert run(closed_home, "report", "crowd", "--compare", "--from", "monday").code == 2
     assert run(closed_home, "report", "usage", "--floor", "5").code == 2
+
+
+def test_petabytes_compare() -> None:
+    """Sums beyond 2**53, where a float is no longer exact, have their change all the same."""
+    import pyarrow as pa
+
+    from aggregator.pipeline import report_rows
+
+    def sums(size: int) -> pa.Table:
+        return pa.table({"location": ["de-fra"], "bytes": [size]})
+
+    rows = report_rows.compared(sums(3 * 2**53), sums(2**53 + 1), ("location",)).to_pylist()
+    assert rows[0]["bytes"] == 3 * 2**53
+    assert rows[0]["change_percent"] == 200.0

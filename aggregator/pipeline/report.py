@@ -18,10 +18,11 @@ from aggregator.model.days import month_of
 from aggregator.model.tables import OTHER, OTHER_ASN, TABLES, Table
 from aggregator.pipeline import report_rows
 from aggregator.pipeline.deployment import Deployment
-from aggregator.pipeline.report_rows import Filter, Order
+from aggregator.pipeline.report_rows import Order
 from aggregator.rules import periods
 from aggregator.rules.periods import Span
-from aggregator.stores.scan import read_columns
+from aggregator.stores import scan
+from aggregator.stores.scan import Filter
 from aggregator.stores.tables import text_of
 
 
@@ -160,24 +161,23 @@ def gather(house: Deployment, chosen: Plan) -> Report:
 
 
 def _rows(house: Deployment, chosen: Plan, periods_in: tuple[str, ...]) -> pa.Table:
-    table = chosen.table
+    table, where = chosen.table, chosen.where
     if chosen.exact:
-        data = read_columns(house.tables, table.name, periods_in, list(table.columns))
-        data = report_rows.chosen(data, chosen.where)
+        data = scan.read_columns(house.tables, table.name, periods_in, list(table.columns), where)
         if chosen.by != dimensions_of(table):
             data = report_rows.ordered(data, chosen.by)
         if chosen.order is not None and chosen.order.column == report_rows.SUCCESS_PERCENT:
             data = report_rows.with_success_percent(data)
         return data
-    measures = ("users",) if chosen.floor is not None else report_rows.summable(table)
-    named = {"day" if name == "month" and not table.monthly else name for name in chosen.by}
-    named |= {one.dimension for one in chosen.where}
-    columns = [name for name in table.columns if name in named or name in measures]
-    data = read_columns(house.tables, table.name, periods_in, columns)
-    data = report_rows.chosen(data, chosen.where)
     if chosen.floor is not None:
-        return report_rows.crowds(data, chosen.by, chosen.floor)
-    return report_rows.summed(data, chosen.by, measures)
+        found = scan.crowds(house.tables, periods_in, chosen.by, chosen.floor, where)
+        return report_rows.crowds(found, chosen.by)
+    measures = report_rows.summable(table)
+    try:
+        found = scan.sums(house.tables, table.name, periods_in, chosen.by, measures, where)
+    except OverflowError:
+        raise UsageError("a sum is beyond 64 bits: ask for fewer days") from None
+    return report_rows.summed(found, chosen.by)
 
 
 def _periods(

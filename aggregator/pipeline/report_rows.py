@@ -25,15 +25,6 @@ _MAIN: Final = ("bytes", "attempts", "notices", "records", "least_users")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Filter:
-    """Which rows are meant: those whose dimension has one of `values`, or has none of them."""
-
-    dimension: str
-    values: frozenset[str]
-    without: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Order:
     """By which column rows are put in order, and whether the largest comes first."""
 
@@ -46,63 +37,24 @@ def main_measure(data: pa.Table) -> str:
     return next(name for name in _MAIN if name in data.column_names)
 
 
-def chosen(data: pa.Table, filters: Sequence[Filter]) -> pa.Table:
-    """Return the rows that every filter lets through."""
-    for one in filters:
-        values = pa.array(sorted(one.values), pa.string())
-        found = pc.is_in(data[one.dimension].cast(pa.string()), value_set=values)
-        data = data.filter(pc.invert(found) if one.without else found)
-    return data
-
-
 def summable(table: Table) -> tuple[str, ...]:
     """Return the measures of a table that may be added up."""
     counts = list(table.columns.items())[table.dimensions :]
     return tuple(name for name, kind in counts if kind is Kind.COUNT)
 
 
-def summed(data: pa.Table, by: tuple[str, ...], measures: tuple[str, ...]) -> pa.Table:
-    """Return the sums of `measures` by the dimensions `by`, in their order."""
-    sums = _with_month(data, by).group_by(list(by)).aggregate([(name, "sum") for name in measures])
-    columns = {name: sums[name] for name in by}
-    for name in measures:
-        columns[USER_DAYS if name == "users" else name] = sums[f"{name}_sum"]
-    return with_success_percent(ordered(pa.table(columns), by))
+def summed(data: pa.Table, by: tuple[str, ...]) -> pa.Table:
+    """Return sums by the dimensions `by` as a report has them: in order, users as user_days."""
+    names = [USER_DAYS if name == "users" else name for name in data.column_names]
+    return with_success_percent(ordered(data.rename_columns(names), by))
 
 
-def crowds(data: pa.Table, by: tuple[str, ...], floor: int) -> pa.Table:
-    """Return how many users share a cell, by the dimensions `by`: the least, mean and most (CS-4).
-
-    `cells` are the cells of a day, `cells_below` those with fewer than `floor` users.
-    """
-    below = pc.less(data["users"], floor).cast(pa.int64())
-    cells = _with_month(data.append_column("below", below), by).group_by(list(by))
-    found = cells.aggregate(
-        [
-            ("users", "count"),
-            ("below", "sum"),
-            ("users", "min"),
-            ("users", "mean"),
-            ("users", "max"),
-        ]
-    )
-    columns = {name: found[name] for name in by}
-    columns |= {
-        "cells": found["users_count"],
-        "cells_below": found["below_sum"],
-        "least_users": found["users_min"],
-        "mean_users": pc.round(found["users_mean"]).cast(pa.int64()),
-        "most_users": found["users_max"],
-    }
-    return ordered(pa.table(columns), by)
-
-
-def _with_month(data: pa.Table, by: tuple[str, ...]) -> pa.Table:
-    """Return `data` with the month of each day, where rows are grouped by it."""
-    if "month" not in by or "month" in data.column_names:
-        return data
-    months = pc.utf8_slice_codeunits(data["day"].cast(pa.string()), 0, 7)
-    return data.append_column("month", months)
+def crowds(data: pa.Table, by: tuple[str, ...]) -> pa.Table:
+    """Return the cells of a day by the dimensions `by`, with the mean of their users (CS-4)."""
+    mean = pc.divide(data["users"].cast(pa.float64()), data["cells"].cast(pa.float64()))
+    position = data.column_names.index("users")
+    rounded = pc.round(mean).cast(pa.int64())
+    return ordered(data.set_column(position, "mean_users", rounded), by)
 
 
 def with_success_percent(data: pa.Table) -> pa.Table:
@@ -143,6 +95,7 @@ def ordered(data: pa.Table, by: Sequence[str], first: Order | None = None) -> pa
 
 def _ratio(part: pa.ChunkedArray, whole: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return `part` in percent of `whole`, to one decimal, null where that is nothing."""
-    numbers = whole.cast(pa.float64())
+    # Sums may be beyond 2**53, where a float is no longer exact; a percentage need not be.
+    parts, numbers = part.cast(pa.float64(), safe=False), whole.cast(pa.float64(), safe=False)
     some = pc.if_else(pc.greater(numbers, 0), numbers, pa.scalar(None, pa.float64()))
-    return pc.round(pc.divide(pc.multiply(part.cast(pa.float64()), 100.0), some), 1)
+    return pc.round(pc.divide(pc.multiply(parts, 100.0), some), 1)

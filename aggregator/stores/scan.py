@@ -1,4 +1,4 @@
-"""Read some columns of many partitions: what reports do, whatever number of years they span.
+"""Read or add up some columns of many partitions: what reports do, over any number of years.
 
 A day is a file of a few kilobytes, so what costs is opening it: DuckDB opens five years of them
 several times as fast as the general reader of `TableStore` does.
@@ -6,7 +6,9 @@ several times as fast as the general reader of `TableStore` does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -15,9 +17,24 @@ from aggregator.errors import IntegrityError
 from aggregator.model.tables import TABLES
 from aggregator.stores.tables import TableStore, arrow_schema
 
+_MONTH: Final = pa.field("month", pa.string(), nullable=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows are meant: those whose dimension has one of `values`, or has none of them."""
+
+    dimension: str
+    values: frozenset[str]
+    without: bool = False
+
 
 def read_columns(
-    store: TableStore, table: str, periods: Sequence[str], columns: Sequence[str]
+    store: TableStore,
+    table: str,
+    periods: Sequence[str],
+    columns: Sequence[str],
+    where: Sequence[Filter] = (),
 ) -> pa.Table:
     """Return `columns` of the named partitions, in the order of both; all must be there.
 
@@ -25,19 +42,116 @@ def read_columns(
     """
     whole = arrow_schema(TABLES[table])
     schema = pa.schema([whole.field(name) for name in columns])
+    names = ", ".join(_quoted(name) for name in columns)
+    condition, values = _condition(where)
+    text = f"SELECT {names} FROM {_FROM}{condition}"  # noqa: S608 - of the closed lists of columns
+    return _query(store, table, periods, text, values, schema)
+
+
+def sums(
+    store: TableStore,
+    table: str,
+    periods: Sequence[str],
+    by: Sequence[str],
+    measures: Sequence[str],
+    where: Sequence[Filter] = (),
+) -> pa.Table:
+    """Return the sums of `measures` of the named partitions by the dimensions `by`, in no order.
+
+    OverflowError where a sum is beyond 64 bits, IntegrityError as by `read_columns`.
+    """
+    wanted = {name: f"CAST(SUM({_quoted(name)}) AS BIGINT)" for name in measures}
+    return _grouped(store, table, periods, by, wanted, where)
+
+
+def crowds(
+    store: TableStore,
+    periods: Sequence[str],
+    by: Sequence[str],
+    floor: int,
+    where: Sequence[Filter] = (),
+) -> pa.Table:
+    """Return how many cells of a day there are by `by`, those below `floor`, and their users.
+
+    Columns after `by`: cells, cells_below, least_users, users (their sum), most_users.
+    """
+    wanted = {
+        "cells": "COUNT(*)",
+        "cells_below": f"COUNT(*) FILTER (users < {int(floor)})",
+        "least_users": "MIN(users)",
+        "users": "CAST(SUM(users) AS BIGINT)",
+        "most_users": "MAX(users)",
+    }
+    return _grouped(store, "usage_daily", periods, by, wanted, where)
+
+
+_FROM: Final = "read_parquet($paths, hive_partitioning = false)"
+
+
+def _grouped(
+    store: TableStore,
+    table: str,
+    periods: Sequence[str],
+    by: Sequence[str],
+    wanted: Mapping[str, str],
+    where: Sequence[Filter],
+) -> pa.Table:
+    """Return what is `wanted`, as SQL by name, of each group; a day may be grouped by its month."""
+    whole = arrow_schema(TABLES[table])
+    fields = [_MONTH if name == "month" else whole.field(name) for name in by]
+    schema = pa.schema([*fields, *(pa.field(name, pa.int64()) for name in wanted)])
+    of_day = "month" in by and not TABLES[table].monthly
+    keys = {name: _quoted(name) for name in by}
+    if of_day:
+        keys["month"] = "date_trunc('month', day)"
+    inner = ", ".join(f"{sql} AS {_quoted(name)}" for name, sql in {**keys, **wanted}.items())
+    outer = ", ".join(
+        "strftime(month, '%Y-%m') AS month" if of_day and name == "month" else _quoted(name)
+        for name in schema.names
+    )
+    condition, values = _condition(where)
+    groups = ", ".join(keys.values())
+    text = f"SELECT {outer} FROM (SELECT {inner} FROM {_FROM}{condition} GROUP BY {groups})"  # noqa: S608 - of the closed lists of columns
+    return _query(store, table, periods, text, values, schema)
+
+
+def _condition(where: Sequence[Filter]) -> tuple[str, dict[str, list[str]]]:
+    """Return a WHERE clause and its parameters, "" for no filter."""
+    parts, values = [], {}
+    for number, one in enumerate(where):
+        name = f"values{number}"
+        negation = "NOT " if one.without else ""
+        column = f"CAST({_quoted(one.dimension)} AS VARCHAR)"
+        parts.append(f"{negation}list_contains(CAST(${name} AS VARCHAR[]), {column})")
+        values[name] = sorted(one.values)
+    return (f" WHERE {' AND '.join(parts)}" if parts else ""), values
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'  # of the closed list of columns
+
+
+def _query(
+    store: TableStore,
+    table: str,
+    periods: Sequence[str],
+    text: str,
+    values: Mapping[str, Any],
+    schema: pa.Schema,
+) -> pa.Table:
+    """Return what the statement `text` finds in the partitions, as `schema` has it."""
     if not periods:
         return schema.empty_table()
-    real = TableStore(store.folder.resolve())  # the connection compares paths as texts
-    paths = [str(real.path(table, period)) for period in periods]
-    names = ", ".join(f'"{name}"' for name in columns)  # of the closed list of columns
+    folder = str(store.folder.resolve())  # the connection compares paths as texts
+    # As TableStore.path has them, but texts: years of days are many.
+    paths = [f"{folder}/{table}/month={period[:7]}/{period}.parquet" for period in periods]
     try:
         with duckdb.connect(":memory:") as connection:
-            _close_in(connection, str(real.folder))
-            found = connection.sql(
-                f"SELECT {names} FROM read_parquet($paths, hive_partitioning = false)",  # noqa: S608 - ours
-                params={"paths": paths},
-            )
+            _close_in(connection, folder)
+            found = connection.sql(text, params={"paths": paths, **values})
             return found.to_arrow_table().cast(schema)
+    except (duckdb.ConversionException, duckdb.OutOfRangeException):
+        raise OverflowError(table) from None
     except (duckdb.Error, pa.ArrowException, ValueError):
         store.read(table, periods)  # slow, but it names the partition
         raise IntegrityError(f"the partitions of {table} do not read as its schema") from None
