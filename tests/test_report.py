@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -16,13 +17,17 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from closed import Run
+from closed import NOW, Run
 
+from aggregator import app
 from aggregator.cli import chart, grid
 from aggregator.cli.formats import dimension_text
+from aggregator.model.days import parse_instant
 from aggregator.model.tables import TABLES
+from aggregator.pipeline import report, report_rows
 from aggregator.pipeline.report import SUBJECTS
 from aggregator.pipeline.report_rows import with_success_percent
+from aggregator.stores.home import Home
 from aggregator.stores.tables import arrow_schema
 
 Row = dict[str, Any]
@@ -528,9 +533,6 @@ def test_a_crowd_of_a_day_is_one_cell(closed_home: Path, run: Run) -> None:
 
 def test_petabytes_compare() -> None:
     """Sums beyond 2**53, where a float is no longer exact, have their change all the same."""
-    import pyarrow as pa
-
-    from aggregator.pipeline import report_rows
 
     def sums(size: int) -> pa.Table:
         return pa.table({"location": ["de-fra"], "bytes": [size]})
@@ -538,3 +540,64 @@ def test_petabytes_compare() -> None:
     rows = report_rows.compared(sums(3 * 2**53), sums(2**53 + 1), ("location",)).to_pylist()
     assert rows[0]["bytes"] == 3 * 2**53
     assert rows[0]["change_percent"] == 200.0
+
+
+# How it went over its time
+
+
+def test_a_sum_over_days_has_its_trend(closed_home: Path, run: Run) -> None:
+    said = run(closed_home, "report", "usage", "--by", "location")
+    assert "trend: bytes over that time, a day each, not from zero" in said.err
+    line = next(line for line in said.out.splitlines() if line.startswith("us-nyc"))
+    values = [
+        row["bytes"] for row in stored(closed_home, "usage_daily") if row["location"] == "us-nyc"
+    ]
+    trend = line.split()[-1]
+    assert len(trend) == len(values) == 5
+    assert trend[values.index(max(values))] == "█"
+    for words in (("--by", "day"), ("--by", "month"), ("--by", "location", "--from", "2026-10-01",
+                  "--to", "2026-10-01"), ("--by", "location", "--json")):  # fmt: skip
+        shown = run(closed_home, "report", "usage", *words)
+        assert "trend" not in shown.out + shown.err
+
+
+def test_the_trend_of_connections_is_their_success(closed_home: Path, run: Run) -> None:
+    said = run(closed_home, "report", "connections", "--by", "country")
+    assert "trend: success % over that time" in said.err
+
+
+def test_a_sum_with_its_trend_is_the_same_sum(closed_home: Path) -> None:
+    now = parse_instant(NOW)
+    house = app.open_to_read(Home(closed_home), now, now)
+    for kind, by in (("usage", ["location"]), ("connections", ["country"]), ("apps", ["app"])):
+        question = report.Question(by)
+        with_trend = report.gather(house, report.plan(kind, question, now.date(), trend=True))
+        without = report.gather(house, report.plan(kind, question, now.date()))
+        assert with_trend.data.to_pylist() == without.data.to_pylist()
+        assert with_trend.trend is not None
+        assert without.trend is None
+
+
+def test_a_watched_report_is_shown_again_until_it_is_interrupted(closed_home: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "aggregator", "--home", str(closed_home), "--now", NOW,
+         "report", "usage", "--by", "location", "--watch", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
+    ) as watching:  # fmt: skip
+        assert watching.stdout is not None
+        seen = 0
+        for line in watching.stdout:
+            seen += line.startswith("location")
+            if seen == 2:
+                break
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate(timeout=60)
+    assert watching.returncode == 0
+    assert "every 1 s; Ctrl-C ends it" in err
+    assert "Traceback" not in err
+
+
+def test_only_a_table_can_be_watched(closed_home: Path, run: Run) -> None:
+    for words in (("--json",), ("--out", "x.txt")):
+        said = run(closed_home, "report", "usage", "--watch", "1", *words)
+        assert (said.code, said.out) == (2, "")

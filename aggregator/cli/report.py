@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import importlib
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -14,17 +14,13 @@ from aggregator.cli.options import Globals, command, global_options, take_global
 from aggregator.errors import UsageError
 
 if TYPE_CHECKING:
-    from aggregator.cli.grid import Column
-    from aggregator.pipeline.deployment import Deployment
-    from aggregator.pipeline.report import Question, Report
+    from collections.abc import Callable
 
-_FORMATS: Final = ("table", "json", "csv", "md", "parquet")
-# What is left out first where a terminal is narrow; the others stay.
-_PRIORITY: Final = {
-    "histogram": 9, "p99_bytes": 8, "p90_bytes": 7, "late_bytes": 6, "p50_bytes": 5, "bar": 3,
-}  # fmt: skip
-# Rows up to which histograms are drawn: beyond, nobody looks at each.
-_DRAWN_ROWS: Final = 2000
+    from aggregator.pipeline.report import Question
+
+_FORMATS: Final = ("table", "json", "csv", "md", "parquet", "openmetrics", "svg", "png")
+_BINARY: Final = ("parquet", "png")
+_WATCH_SECONDS: Final = 60
 
 # kind: what it is, what --by takes, examples.
 _KINDS: Final = {
@@ -32,7 +28,8 @@ _KINDS: Final = {
         "Users and bytes by day and location.",
         "month, day, location",
         ("--from 2026-10-01 --to 2026-10-07", "--by month,location --format csv",
-         "--by location --from last-month --compare --sort -change_percent --limit 10"),
+         "--by location --from last-month --compare --sort -change_percent --limit 10",
+         "--by day --from 30d --format png --out usage.png"),
     ),
     "connections": (
         "Users, attempts and successes by day, location and country, or by ISP.",
@@ -64,21 +61,45 @@ _KINDS: Final = {
     ),
 }  # fmt: skip
 
+# Those with a module of their own, loaded only when they run.
+_MODULES: Final = {
+    "capacity": ("report_capacity", "Peak days, growth, forecast: where a server is needed."),
+}
+
 _EPILOG = """\b
 Examples:
   aggregator report usage --from 2026-10-01 --to 2026-10-07
   aggregator report connections --by day --format csv --out connections.csv
   aggregator report apps --by month,app
-  aggregator report fair-use --by month
+  aggregator report capacity --limit 10
   aggregator report rejections --by reason,field --json
 """
 
 
-@click.group("report", epilog=_EPILOG)
+class _Reports(click.Group):
+    """The reports of `_KINDS`, and those of `_MODULES`, which are loaded late."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return [*super().list_commands(context), *_MODULES]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in _MODULES:
+            return super().get_command(context, name)
+        module = importlib.import_module(f"aggregator.cli.{_MODULES[name][0]}")
+        found: click.Command = getattr(module, f"{name}_command")
+        return found
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = {name: about for name, (about, *_) in _KINDS.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl([*rows.items(), *((n, about) for n, (_, about) in _MODULES.items())])
+
+
+@click.group("report", cls=_Reports, epilog=_EPILOG)
 @global_options
 @click.pass_context
 def report_command(context: click.Context, /, **values: Any) -> None:
-    """Read the published tables: as a table, JSON, CSV, Markdown or Parquet.
+    """Read the published tables: as a table, a picture, or for other programs.
 
     A grouping coarser than a table's own adds its cells up. Added users are called user_days:
     a user counts once for every day and cell, since the tables do not know who was the same.
@@ -94,26 +115,17 @@ def _kind_command(kind: str) -> click.Command:
     lines = "\n".join(f"  aggregator report {kind} {example}" for example in examples)
 
     @command(kind, help=summary, short_help=summary, epilog=f"\b\nExamples:\n{lines}\n")
-    @click.option("--from", "first", metavar="DAY", help="First day, or month, of the report.")
-    @click.option("--to", "last", metavar="DAY", help="Last day, or month, which is in it.")
-    @click.option("--by", metavar="LIST", help=f"Group by any of: {dimensions}.")
-    @click.option(
-        "--where",
-        metavar="NAME=VALUES",
-        multiple=True,
-        help="Only rows with one of these values, commas between; != for all others.",
-    )
-    @click.option(
-        "--compare", is_flag=True, help="Beside it the time right before, as long, and the change."
-    )
-    @click.option(
-        "--sort", metavar="COLUMN", help="Put in this order; -COLUMN has the largest first."
-    )
-    @click.option(
-        "--limit", type=click.IntRange(1), metavar="N", help="Only the first so many rows."
-    )
+    @_question_options(dimensions)
     @click.option("--format", "format_", type=click.Choice(_FORMATS), help="Default: table.")
     @click.option("--out", metavar="FILE", help="Write to this file instead of standard output.")
+    @click.option(
+        "--watch",
+        type=click.IntRange(1, 86_400),
+        is_flag=False,
+        flag_value=_WATCH_SECONDS,
+        metavar="[SECONDS]",
+        help="Show it again and again, each minute or so often, until Ctrl-C.",
+    )
     def run(
         said: Globals,
         first: str | None,
@@ -125,6 +137,7 @@ def _kind_command(kind: str) -> click.Command:
         limit: int | None,
         format_: str | None,
         out: str | None,
+        watch: int | None,
         floor: int | None = None,
     ) -> None:
         from aggregator.pipeline.report import Question
@@ -133,7 +146,11 @@ def _kind_command(kind: str) -> click.Command:
         names = None if by is None else [name.strip() for name in by.split(",")]
         floor = floor or CROWD_FLOOR
         question = Question(names, first, last, where, sort, limit, compare, floor)
-        _report(said, kind, question, _format(said, format_, out), out)
+        chosen = chosen_format(said, format_, out)
+        if watch is None:
+            _report(said, kind, question, chosen, out)
+        else:
+            _watch(watch, chosen, out, lambda: _report(said, kind, question, chosen, None))
 
     if kind == "crowd":
         run = click.option(
@@ -145,34 +162,70 @@ def _kind_command(kind: str) -> click.Command:
     return run
 
 
+def _question_options(dimensions: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return what adds the options that say what is asked."""
+    options = (
+        click.option("--from", "first", metavar="DAY", help="First day, or month, of the report."),
+        click.option("--to", "last", metavar="DAY", help="Last day, or month, which is in it."),
+        click.option("--by", metavar="LIST", help=f"Group by any of: {dimensions}."),
+        click.option(
+            "--where",
+            metavar="NAME=VALUES",
+            multiple=True,
+            help="Only rows with one of these values, commas between; != for all others.",
+        ),
+        click.option(
+            "--compare",
+            is_flag=True,
+            help="Beside it the time right before, as long, and the change.",
+        ),
+        click.option(
+            "--sort", metavar="COLUMN", help="Put in this order; -COLUMN has the largest first."
+        ),
+        click.option(
+            "--limit", type=click.IntRange(1), metavar="N", help="Only the first so many rows."
+        ),
+    )
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 for _kind in _KINDS:
     report_command.add_command(_kind_command(_kind))
 
 
-def _format(said: Globals, format_: str | None, out: str | None) -> str:
+def chosen_format(said: Globals, format_: str | None, out: str | None) -> str:
+    """Return the format that is meant; UsageError for one that contradicts, or is not seen."""
     if said.json and format_ not in (None, "json"):
         raise UsageError(f"--json and --format {format_} contradict each other; give one")
     chosen = "json" if said.json else format_ or "table"
-    if chosen == "parquet" and out in (None, "-") and sys.stdout.isatty():
-        raise UsageError("a terminal cannot show Parquet; name a file with --out FILE, or pipe it")
+    if chosen in _BINARY and out in (None, "-") and sys.stdout.isatty():
+        name = {"parquet": "Parquet", "png": "PNG"}[chosen]
+        raise UsageError(f"a terminal cannot show {name}; name a file with --out FILE, or pipe it")
     return chosen
 
 
 def _report(said: Globals, kind: str, question: Question, chosen: str, out: str | None) -> None:
+    from aggregator.cli import output, report_table
     from aggregator.cli.formats import FORMATS
     from aggregator.pipeline import report
 
-    plan = report.plan(kind, question, (said.now or wall_clock()).date())
+    drawn = chosen == "table"
+    plan = report.plan(kind, question, _today(said), trend=drawn)
     house = said.read()
     answer = report.gather(house, plan)
-    left_out: list[str] = []
-    drawn = chosen == "table"
+    notes: list[str] = []
     if drawn:
-        data, left_out = _as_table(answer, to_file=out not in (None, "-"))
+        data, notes = report_table.as_table(answer, to_file=out not in (None, "-"))
     else:
         data = FORMATS[chosen](answer)
-    _put(data, out)
-    for line in (*_footer(house, answer), *(_table_notes(answer, left_out) if drawn else ())):
+    output.put(data, out)
+    for line in (*report_table.footer(house, answer), *notes):
         show.words(said, line)
     if house.profile.k < 2:  # even with --quiet: whoever reads the report must know
         print(
@@ -182,164 +235,25 @@ def _report(said: Globals, kind: str, question: Question, chosen: str, out: str 
         )
 
 
-def _put(data: bytes, out: str | None) -> None:
-    """Write `data` to standard output or to the file `out`, which is whole or as it was."""
-    from aggregator.stores import atomic
+def _today(said: Globals) -> dt.date:
+    return (said.now or wall_clock()).date()
 
-    if out in (None, "-"):
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    path = Path(str(out)).resolve()
+
+def _watch(seconds: int, chosen: str, out: str | None, tell: Callable[[], None]) -> None:
+    """Show a table again and again until Ctrl-C, which is how it is meant to end."""
+    import threading
+
+    if chosen != "table" or out is not None:
+        raise UsageError("--watch shows a table on the terminal; leave --format and --out away")
+    pause = threading.Event()
+    clear = "\033[H\033[2J\033[3J" if sys.stdout.isatty() else ""
     try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)  # a device or a pipe is written to, not replaced
-        elif not path.parent.is_dir():
-            raise UsageError("--out names a file in a folder that is not there; make it first")
-        else:
-            atomic.write(path, data, mode=0o666)  # what the umask leaves of it
-    except OSError as error:
-        raise UsageError(f"--out cannot be written: {error.strerror}") from None
-
-
-def _as_table(answer: Report, *, to_file: bool) -> tuple[bytes, list[str]]:
-    """Return the table as text, and the names of the columns that did not fit."""
-    from aggregator.cli import grid
-
-    if not answer.data.num_rows:
-        return b"", []
-    width = grid.FILE_WIDTH if to_file else grid.width_of_output()
-    columns, left_out = grid.fit(_columns(answer), width)
-    header, *rest = grid.lines(columns, width)
-    if not to_file:
-        header = grid.bold(header)
-    return "".join(f"{line}\n" for line in (header, *rest)).encode(), left_out
-
-
-def _columns(answer: Report) -> list[Column]:
-    from aggregator.cli.formats import dimension_text
-    from aggregator.cli.grid import Column
-    from aggregator.pipeline import report_rows
-
-    data = report_rows.with_success_percent(answer.data)
-    if data.num_rows > _DRAWN_ROWS and "histogram" in data.column_names:
-        data = data.drop_columns(["histogram"])
-    main = report_rows.main_measure(data)
-    columns = []
-    for name in data.column_names:
-        values = data[name].to_pylist()
-        priority = _PRIORITY.get(name, 0)
-        if name in answer.plan.by:
-            cells = [dimension_text(name, value) for value in values]
-            columns.append(Column(name, cells, right=name == "asn"))
-        elif name == "histogram":
-            columns.append(Column(name, _sparks(values), priority=priority))
-        else:
-            cells = [_number(name, value) for value in values]
-            title = name.removesuffix("_bytes").replace("_percent", " %").replace("_", " ")
-            columns.append(Column(title, cells, True, priority))
-        if name == main:
-            columns.append(Column("", (), priority=_PRIORITY["bar"], bar_of=values))
-    return columns
-
-
-def _number(name: str, value: float | None) -> str:
-    if value is None:
-        return show.size(None)
-    if name in ("bytes", "bytes_before") or name.endswith("_bytes"):
-        return show.size(int(value))
-    if name in ("change_percent", "success_change_points"):
-        return f"{value:+.1f}"
-    if name == "success_percent_before":
-        return f"{value:.1f}"
-    return f"{value:.1f}" if name.endswith("_percent") else f"{value:,}"
-
-
-def _sparks(histograms: Sequence[list[dict[str, int]]]) -> list[str]:
-    from aggregator.cli.chart import spark
-    from aggregator.cli.formats import edges_of
-
-    edges = edges_of(histograms)
-    users = [
-        {bucket["from_bytes"]: bucket["users"] for bucket in histogram} for histogram in histograms
-    ]
-    return [spark([one.get(edge, 0) for edge in edges]) for one in users]
-
-
-def _footer(house: Deployment, answer: Report) -> list[str]:
-    """Return what a reader should know of the rows, in lines for stderr."""
-    plan, count = answer.plan, answer.data.num_rows
-    if not count:
-        return [_nothing(house, answer)]
-    first, last = answer.periods[0], answer.periods[-1]
-    between = first if first == last else f"{first} to {last}"
-    rows = f"{count:,} {'row' if count == 1 else 'rows'}"
-    if answer.found > count:
-        rows = f"the first {count:,} of {answer.found:,} rows"
-    lines = [f"{between}: {rows} of {plan.table.name}"]
-    if answer.before is not None:
-        lines.append(f"compared with {answer.before.first} to {answer.before.last}")
-    if _has_other(answer):
-        lines.append(
-            f"other: cells that may not be named (fewer than {house.profile.k} users, or one user"
-            " weighs too much), added up"
-        )
-    if plan.floor is not None:
-        cells, below = (sum(answer.data[name].to_pylist()) for name in ("cells", "cells_below"))
-        lines.append(
-            f"fewer than {plan.floor:,} users (CS-4): {below:,} of {cells:,} cells of a day"
-        )
-    if "user_days" in answer.data.column_names:
-        lines.append("user_days: a user counts once for every day and cell")
-    if not plan.table.additive and plan.last is None:
-        days = house.tables.periods("usage_daily")
-        if days and days[-1][:7] > last:
-            lines.append(f"{days[-1][:7]} is not purged yet; --by month adds up its closed days")
-    return lines
-
-
-def _table_notes(answer: Report, left_out: Sequence[str]) -> list[str]:
-    lines = []
-    if "histogram" in answer.data.column_names and "histogram" not in left_out:
-        lines += _axis(answer)
-    names = [name for name in left_out if name]
-    if names:
-        lines.append(f"too narrow for {', '.join(names)}; --format csv has every column")
-    return lines
-
-
-def _has_other(answer: Report) -> bool:
-    if answer.plan.table.name in ("rejections_daily", "notices_monthly"):
-        return False
-    columns = [answer.data[name] for name in answer.plan.by if name not in ("day", "month")]
-    return any({"other", -1} & set(column.unique().to_pylist()) for column in columns)
-
-
-def _axis(answer: Report) -> list[str]:
-    from aggregator.cli.formats import edges_of
-
-    if answer.data.num_rows > _DRAWN_ROWS:
-        return []
-    edges = edges_of(answer.data["histogram"].to_pylist())
-    if len(edges) < 2:
-        return []
-    return [f"histogram: users by bytes, {show.size(edges[0])} to {show.size(edges[-1])}"]
-
-
-def _nothing(house: Deployment, answer: Report) -> str:
-    from aggregator.pipeline.report import available
-
-    table = answer.plan.table
-    there = available(house, table)
-    if there is None and table.name == "rejections_daily":
-        return "no record was ever rejected"
-    if there is None and table.name == "notices_monthly":
-        return "no notice was ever queued: aggregator fairuse check shows who passes a rule"
-    if there is None and table.monthly:
-        return "no month is purged yet: its purge writes a month's table; try --by day,location"
-    if there is None:
-        return "no day is closed yet: aggregator rollup closes a day when its grace is over"
-    start = f" from {answer.plan.first}" if answer.plan.first else ""
-    end = f" to {answer.plan.last}" if answer.plan.last else ""
-    return f"no rows{start}{end}; {table.name} has {there[0]} to {there[1]}"
+        while True:
+            sys.stdout.write(clear)
+            tell()
+            print(f"every {seconds} s; Ctrl-C ends it", file=sys.stderr, flush=True)
+            pause.wait(seconds)
+            if not clear:
+                print()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)

@@ -16,9 +16,10 @@ import pyarrow as pa
 from aggregator.errors import UsageError
 from aggregator.model.days import month_of
 from aggregator.model.tables import OTHER, OTHER_ASN, TABLES, Table
-from aggregator.pipeline import report_rows
+from aggregator.pipeline import report_rows, trends
 from aggregator.pipeline.deployment import Deployment
 from aggregator.pipeline.report_rows import Order
+from aggregator.pipeline.trends import Trend
 from aggregator.rules import periods
 from aggregator.rules.periods import Span
 from aggregator.stores import scan
@@ -91,13 +92,15 @@ class Plan:
     limit: int | None = None
     compare: bool = False
     floor: int | None = None
+    trend: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """The answer: `data` has the columns in order; `periods` are the partitions it is from.
 
-    `found` is how many rows there were before the limit, `before` the span it is compared with.
+    `found` is how many rows there were before the limit, `before` the span it is compared with,
+    `trend` how each group's `measure` went in that time, where that was asked for.
     """
 
     plan: Plan
@@ -105,6 +108,7 @@ class Report:
     periods: tuple[str, ...]
     found: int = 0
     before: Span | None = None
+    trend: Trend | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows as JSON has them: days as text, bytes as numbers."""
@@ -117,9 +121,10 @@ def dimensions_of(table: Table) -> tuple[str, ...]:
     return tuple(table.columns)[: table.dimensions]
 
 
-def plan(kind: str, question: Question, today: dt.date) -> Plan:
+def plan(kind: str, question: Question, today: dt.date, *, trend: bool = False) -> Plan:
     """Return how the `question` about the subject `kind` is answered when it is asked `today`.
 
+    With `trend` the answer has how each group went, where its rows are sums over several days.
     UsageError says which dimensions there are, or what is wrong with a period.
     """
     subject = SUBJECTS[kind]
@@ -138,29 +143,37 @@ def plan(kind: str, question: Question, today: dt.date) -> Plan:
     order = None if text is None else Order(text.removeprefix("-"), text.startswith("-"))
     return Plan(
         table, wanted, exact and floor is None, start, end, filters, order, question.limit,
-        question.compare, floor,
+        question.compare, floor, trend and _has_trend(table, wanted, floor),
     )  # fmt: skip
+
+
+def _has_trend(table: Table, by: tuple[str, ...], floor: int | None) -> bool:
+    return floor is None and not table.monthly and not {"day", "month"} & set(by)
 
 
 def gather(house: Deployment, chosen: Plan) -> Report:
     """Return the rows that `chosen` asks for, from the partitions in its range only."""
-    periods_in = _periods(house, chosen.table, chosen.first, chosen.last)
-    data, before = _rows(house, chosen, periods_in), None
+    periods_in = periods_of(house, chosen.table, chosen.first, chosen.last)
+    data, trend = _rows(house, chosen, periods_in)
+    before = None
     if chosen.compare and periods_in:
         before = _span_before(chosen, periods_in)
         first, last = (_of_table(day, chosen.table) for day in (before.first, before.last))
-        earlier = _periods(house, chosen.table, first, last)
-        data = report_rows.compared(data, _rows(house, chosen, earlier), chosen.by)
+        earlier = periods_of(house, chosen.table, first, last)
+        data = report_rows.compared(data, _rows(house, chosen, earlier)[0], chosen.by)
     if chosen.order is not None:
         if chosen.order.column not in data.column_names:
             names = (name for name in data.column_names if name != "histogram")
             raise UsageError(f"--sort takes one of: {', '.join(names)}; the largest first: -bytes")
         data = report_rows.ordered(data, chosen.by, chosen.order)
     limited = data if chosen.limit is None else data.slice(0, chosen.limit)
-    return Report(chosen, limited, periods_in, data.num_rows, before)
+    return Report(chosen, limited, periods_in, data.num_rows, before, trend)
 
 
-def _rows(house: Deployment, chosen: Plan, periods_in: tuple[str, ...]) -> pa.Table:
+def _rows(
+    house: Deployment, chosen: Plan, periods_in: tuple[str, ...]
+) -> tuple[pa.Table, Trend | None]:
+    """Return the rows, in order, and the trend of each where one is asked for."""
     table, where = chosen.table, chosen.where
     if chosen.exact:
         data = scan.read_columns(house.tables, table.name, periods_in, list(table.columns), where)
@@ -168,21 +181,26 @@ def _rows(house: Deployment, chosen: Plan, periods_in: tuple[str, ...]) -> pa.Ta
             data = report_rows.ordered(data, chosen.by)
         if chosen.order is not None and chosen.order.column == report_rows.SUCCESS_PERCENT:
             data = report_rows.with_success_percent(data)
-        return data
+        return data, None
     if chosen.floor is not None:
         found = scan.crowds(house.tables, periods_in, chosen.by, chosen.floor, where)
-        return report_rows.crowds(found, chosen.by)
+        return report_rows.crowds(found, chosen.by), None
     measures = report_rows.summable(table)
+    steps = trends.steps(periods_in) if chosen.trend else None
     try:
-        found = scan.sums(house.tables, table.name, periods_in, chosen.by, measures, where)
+        found = scan.sums(house.tables, table.name, periods_in, chosen.by, measures, where, steps)
     except OverflowError:
         raise UsageError("a sum is beyond 64 bits: ask for fewer days") from None
-    return report_rows.summed(found, chosen.by)
+    if steps is None:
+        return report_rows.summed(found, chosen.by), None
+    trend = trends.trend(found, chosen.by, steps, periods_in)
+    return report_rows.summed(trends.total(found, chosen.by, measures), chosen.by), trend
 
 
-def _periods(
+def periods_of(
     house: Deployment, table: Table, first: str | None, last: str | None
 ) -> tuple[str, ...]:
+    """Return the periods that `table` has from `first` to `last`, both in it, None for no end."""
     return tuple(
         period
         for period in house.tables.periods(table.name)

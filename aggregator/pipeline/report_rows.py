@@ -21,7 +21,15 @@ CHANGE_POINTS: Final = "success_change_points"
 BEFORE: Final = "_before"
 CROWD_FLOOR: Final = 1000
 """From how many users on a crowd is one: "thousands of other clients", the promise CS-4 says."""
-_MAIN: Final = ("bytes", "attempts", "notices", "records", "least_users")
+_MAIN: Final = (
+    "bytes",
+    "attempts",
+    "notices",
+    "records",
+    "least_users",
+    "forecast_peak_bytes",
+    "peak_bytes",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

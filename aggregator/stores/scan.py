@@ -7,6 +7,7 @@ several times as fast as the general reader of `TableStore` does.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -27,6 +28,14 @@ class Filter:
     dimension: str
     values: frozenset[str]
     without: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Steps:
+    """Steps of time, of so many `days` each, from `first` on."""
+
+    first: dt.date
+    days: int
 
 
 def read_columns(
@@ -55,13 +64,18 @@ def sums(
     by: Sequence[str],
     measures: Sequence[str],
     where: Sequence[Filter] = (),
+    steps: Steps | None = None,
 ) -> pa.Table:
     """Return the sums of `measures` of the named partitions by the dimensions `by`, in no order.
 
-    OverflowError where a sum is beyond 64 bits, IntegrityError as by `read_columns`.
+    With `steps` each group has a row a step of time that it has rows in: the column `step` has its
+    number, `cells` how many rows were added up. OverflowError where a sum is beyond 64 bits,
+    IntegrityError as by `read_columns`.
     """
     wanted = {name: f"CAST(SUM({_quoted(name)}) AS BIGINT)" for name in measures}
-    return _grouped(store, table, periods, by, wanted, where)
+    if steps is not None:
+        wanted["cells"] = "COUNT(*)"
+    return _grouped(store, table, periods, by, wanted, where, steps)
 
 
 def crowds(
@@ -95,15 +109,20 @@ def _grouped(
     by: Sequence[str],
     wanted: Mapping[str, str],
     where: Sequence[Filter],
+    steps: Steps | None = None,
 ) -> pa.Table:
     """Return what is `wanted`, as SQL by name, of each group; a day may be grouped by its month."""
     whole = arrow_schema(TABLES[table])
     fields = [_MONTH if name == "month" else whole.field(name) for name in by]
+    if steps is not None:
+        fields.append(pa.field("step", pa.int64()))
     schema = pa.schema([*fields, *(pa.field(name, pa.int64()) for name in wanted)])
     of_day = "month" in by and not TABLES[table].monthly
     keys = {name: _quoted(name) for name in by}
     if of_day:
         keys["month"] = "date_trunc('month', day)"
+    if steps is not None:
+        keys["step"] = f"date_diff('day', DATE '{steps.first}', day) // {steps.days:d}"
     inner = ", ".join(f"{sql} AS {_quoted(name)}" for name, sql in {**keys, **wanted}.items())
     outer = ", ".join(
         "strftime(month, '%Y-%m') AS month" if of_day and name == "month" else _quoted(name)
