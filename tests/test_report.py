@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from closed import NOW, Run
+from prometheus_client.openmetrics import parser
 
 from aggregator import app
 from aggregator.cli import chart, grid
 from aggregator.cli.formats import dimension_text
-from aggregator.model.days import parse_instant
+from aggregator.model.days import end_of_day, parse_instant
 from aggregator.model.tables import TABLES
 from aggregator.pipeline import report, report_rows
 from aggregator.pipeline.report import SUBJECTS
@@ -601,3 +604,59 @@ def test_only_a_table_can_be_watched(closed_home: Path, run: Run) -> None:
     for words in (("--json",), ("--out", "x.txt")):
         said = run(closed_home, "report", "usage", "--watch", "1", *words)
         assert (said.code, said.out) == (2, "")
+
+
+# For Prometheus
+
+
+def samples(text: str) -> dict[tuple[Any, ...], float]:
+    """Return each sample by its family, labels and timestamp."""
+    return {
+        (
+            family.name,
+            *sorted(one.labels.items()),
+            one.timestamp and int(float(one.timestamp)),
+        ): one.value
+        for family in parser.text_string_to_metric_families(text)
+        for one in family.samples
+    }
+
+
+def test_openmetrics_has_the_same_numbers(closed_home: Path, run: Run) -> None:
+    words = ("report", "usage", "--format")
+    found = samples(run(closed_home, *words, "openmetrics").out)
+    expected = {}
+    for row in run(closed_home, *words, "json").json:
+        end = int(end_of_day(dt.date.fromisoformat(row["day"])).timestamp())
+        for name in ("users", "bytes", "p50_bytes", "p90_bytes", "p99_bytes"):
+            if row[name] is not None:
+                key = (f"aggregator_usage_{name}", ("location", row["location"]), end)
+                expected[key] = row[name]
+    assert found == expected
+
+
+def test_metrics_tell_of_the_last_closed_day(closed_home: Path, run: Run) -> None:
+    said = run(closed_home, "report", "metrics")
+    found = samples(said.out)
+    assert re.fullmatch(r"2026-10-03: \d+ rows\n", said.err)
+    usage = [row for row in stored(closed_home, "usage_daily") if row["day"] == "2026-10-03"]
+    for row in usage:
+        key = ("aggregator_usage_bytes", ("location", row["location"]), None)
+        assert found[key] == row["bytes"]
+    assert {name for name, *_ in found} >= {
+        "aggregator_connections_successes", "aggregator_connections_isp_attempts",
+        "aggregator_apps_success_percent",
+    }  # fmt: skip
+    assert {key[-1] for key in found} == {None}
+
+
+def test_metrics_of_a_time_have_timestamps(closed_home: Path, run: Run, tmp_path: Path) -> None:
+    run(closed_home, "report", "metrics", "--from", "2026-10-02", "--out", tmp_path / "m.om")
+    found = samples((tmp_path / "m.om").read_text())
+    ends = {int(end_of_day(dt.date(2026, 10, day)).timestamp()) for day in (2, 3)}
+    assert {key[-1] for key in found} == ends
+    empty = run(tmp_path / "new", "init")
+    assert empty.code == 0
+    said = run(tmp_path / "new", "report", "metrics")
+    assert (said.code, samples(said.out)) == (0, {})
+    assert said.err == "no day is closed in that time\n"

@@ -12,6 +12,7 @@ import jsonschema_rs
 import pyarrow.parquet as pq
 import pytest
 
+from aggregator.model.days import text_of
 from aggregator.model.profile import DEFAULT_PROFILE, parse_profile
 from aggregator.model.reasons import Reason
 from aggregator.model.records import (
@@ -27,7 +28,7 @@ from aggregator.pipeline.close import FLAG_TABLES
 from aggregator.rules.calendar import Calendar, DayGate
 from aggregator.rules.rollup import EDGES
 from aggregator.rules.validate import Gate, check_line
-from aggregator.stores.tables import arrow_schema, text_of
+from aggregator.stores.tables import arrow_schema
 
 ROOT: Final = Path(__file__).resolve().parents[1] / "schemas"
 # That of the settings has tests of its own: tests/stores/test_config.py.

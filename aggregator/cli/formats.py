@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
+
+from aggregator.model.days import text_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,32 +17,25 @@ if TYPE_CHECKING:
     from aggregator.pipeline.report import Report
 
 _HISTOGRAM: Final = "histogram"
+_BLOCK_ROWS: Final = 65_536
 
 
 def as_json(report: Report) -> bytes:
     """Return the bare list of rows, an object a line; days are text, null is none told."""
     data = report.data
-    names = [json.dumps(name) for name in data.column_names]
-    columns = [_json_texts(column) for column in data.columns]
-    rows = ",\n".join(
-        " {" + ", ".join(map(": ".join, zip(names, row, strict=True))) + "}"
-        for row in zip(*columns, strict=True)
-    )
-    return f"[\n{rows}\n]\n".encode() if rows else b"[]\n"
+    parts = [(", " if number else " {") + json.dumps(name) + ": "
+             for number, name in enumerate(data.column_names)]  # fmt: skip
+    rows = _lines(data, parts, "}", ",\n", _json_texts)
+    return b"[\n" + rows + b"\n]\n" if rows else b"[]\n"
 
 
 def as_csv(report: Report) -> bytes:
     """Return RFC 4180 text with a header; a histogram is JSON text, null an empty field."""
     data = report.data
-    sink = io.StringIO(newline="")
-    writer = csv.writer(sink)
-    writer.writerow(data.column_names)
-    columns = [
-        _histogram_texts(data[name]) if name == _HISTOGRAM else data[name].to_pylist()
-        for name in data.column_names
-    ]
-    writer.writerows(zip(*columns, strict=True))
-    return sink.getvalue().encode()
+    header = ",".join(data.column_names)
+    parts = ["", *[","] * (data.num_columns - 1)]
+    rows = _lines(data, parts, "", "\r\n", _csv_texts)
+    return b"\r\n".join([header.encode(), *([rows] if rows else []), b""])
 
 
 def as_markdown(report: Report) -> bytes:
@@ -67,8 +62,20 @@ def as_parquet(report: Report) -> bytes:
     return bytes(memoryview(sink.getvalue()))
 
 
+def _openmetrics(report: Report) -> bytes:
+    from aggregator.cli.openmetrics import as_openmetrics
+
+    return as_openmetrics(report)
+
+
 FORMATS: Final[Mapping[str, Callable[[Report], bytes]]] = MappingProxyType(
-    {"json": as_json, "csv": as_csv, "md": as_markdown, "parquet": as_parquet}
+    {
+        "json": as_json,
+        "csv": as_csv,
+        "md": as_markdown,
+        "parquet": as_parquet,
+        "openmetrics": _openmetrics,
+    }
 )
 
 
@@ -78,26 +85,76 @@ def dimension_text(name: str, value: Any) -> str:
     return words.get(value, str(value))
 
 
-def _json_texts(column: pa.ChunkedArray) -> list[str]:
-    """Return each value of a column as JSON; by column, since years of rows are many."""
+def _lines(
+    data: pa.Table,
+    before: Sequence[str],
+    after: str,
+    between: str,
+    texts: Callable[[pa.ChunkedArray], pa.ChunkedArray],
+) -> bytes:
+    """Return a line a row: each column's text with what is `before` it, and `after` the last.
+
+    Columns are made texts as a whole, without a Python object a value: years of rows are many.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lines = []
+    for start in range(0, data.num_rows, _BLOCK_ROWS):
+        block = data.slice(start, _BLOCK_ROWS)
+        columns = [texts(column).combine_chunks() for column in block.columns]
+        placed = [part for pair in zip(before, columns, strict=True) for part in pair]
+        rows = pc.binary_join_element_wise(*placed, after, "")
+        offsets = pa.array([0, len(rows)], pa.int32())
+        lines.append(pc.binary_join(pa.ListArray.from_arrays(offsets, rows), between)[0].as_py())
+    return between.join(lines).encode()
+
+
+def _json_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return each value of a column as JSON."""
     import pyarrow as pa
 
     if pa.types.is_list(column.type):
         return _histogram_texts(column)
     if pa.types.is_integer(column.type):
-        texts: list[str] = column.cast(pa.string()).fill_null("null").to_pylist()
-        return texts
-    if pa.types.is_date(column.type):
-        column = column.cast(pa.string())
-    return [json.dumps(value, ensure_ascii=False) for value in column.to_pylist()]
+        return column.cast(pa.string()).fill_null("null")
+    return _spelled(column, lambda value: json.dumps(text_of(value), ensure_ascii=False))
 
 
-def _histogram_texts(column: pa.ChunkedArray) -> list[str]:
-    """Return each histogram as compact JSON, with as few Python objects as possible."""
+def _csv_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return each value of a column as a field of CSV."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    texts: list[str] = []
+    if pa.types.is_list(column.type):
+        doubled = pc.replace_substring(_histogram_texts(column), '"', '""')
+        return pc.binary_join_element_wise('"', doubled, '"', "")
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.string()).fill_null("")
+    return _spelled(column, _csv_field)
+
+
+def _csv_field(value: Any) -> str:
+    sink = io.StringIO(newline="")
+    csv.writer(sink, lineterminator="").writerow([value, ""])
+    return sink.getvalue().removesuffix(",")
+
+
+def _spelled(column: pa.ChunkedArray, spell: Callable[[Any], str]) -> pa.ChunkedArray:
+    """Return each value as `spell` writes it, who is asked once for each that there is."""
+    import pyarrow as pa
+
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    texts = pa.array([spell(value) for value in encoded.dictionary.to_pylist()], pa.string())
+    return pa.chunked_array([texts.take(encoded.indices)])
+
+
+def _histogram_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return each histogram as compact JSON."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = []
     for chunk in column.chunks:
         buckets = chunk.flatten()
         edges, users = (
@@ -106,8 +163,8 @@ def _histogram_texts(column: pa.ChunkedArray) -> list[str]:
         spelled = pc.binary_join_element_wise('{"from_bytes":', edges, ',"users":', users, "}", "")
         offsets = pc.cumulative_sum(pc.list_value_length(chunk)).to_pylist()
         lists = pa.ListArray.from_arrays(pa.array([0, *offsets], pa.int32()), spelled)
-        texts += [f"[{joined}]" for joined in pc.binary_join(lists, ",").to_pylist()]
-    return texts
+        found.append(pc.binary_join_element_wise("[", pc.binary_join(lists, ","), "]", ""))
+    return pa.chunked_array(found, pa.string())
 
 
 def _cell(name: str, value: Any) -> str:

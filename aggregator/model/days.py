@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Final
+from typing import Any, Final
 
 _MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -65,3 +65,8 @@ def parse_instant(text: str) -> dt.datetime:
     if moment.tzinfo is None:
         raise ValueError("an instant needs its zone, such as Z")
     return moment.astimezone(dt.UTC)
+
+
+def text_of(value: Any) -> Any:
+    """Return a cell's value as JSON has it: a day as its text, all else as it is."""
+    return value.isoformat() if isinstance(value, dt.date) else value

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from aggregator.errors import UsageError
-from aggregator.model.days import month_of
+from aggregator.model.days import month_of, text_of
 from aggregator.model.tables import OTHER, OTHER_ASN, TABLES, Table
 from aggregator.pipeline import report_rows, trends
 from aggregator.pipeline.deployment import Deployment
@@ -24,7 +24,6 @@ from aggregator.rules import periods
 from aggregator.rules.periods import Span
 from aggregator.stores import scan
 from aggregator.stores.scan import Filter
-from aggregator.stores.tables import text_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ a monthly table. It is always replaced whole. The same rows give the same bytes.
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -107,8 +106,3 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
         raise IntegrityError(
             f"the partition {path.stem} of {path.parent.parent.name} does not read as its schema"
         ) from None
-
-
-def text_of(value: Any) -> Any:
-    """Return a cell's value as JSON has it: a day as its text, all else as it is."""
-    return value.isoformat() if isinstance(value, dt.date) else value
