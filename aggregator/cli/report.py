@@ -14,7 +14,7 @@ from aggregator.cli.options import Globals, command, global_options, take_global
 from aggregator.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aggregator.pipeline.report import Question
 
@@ -123,6 +123,13 @@ def _kind_command(kind: str) -> click.Command:
     @click.option("--format", "format_", type=click.Choice(_FORMATS), help="Default: table.")
     @click.option("--out", metavar="FILE", help="Write to this file instead of standard output.")
     @click.option(
+        "--mail",
+        "to",
+        metavar="ADDRESS",
+        multiple=True,
+        help="Send it there by the server of [mail], with its rows as CSV.",
+    )
+    @click.option(
         "--watch",
         type=click.IntRange(1, 86_400),
         is_flag=False,
@@ -141,6 +148,7 @@ def _kind_command(kind: str) -> click.Command:
         limit: int | None,
         format_: str | None,
         out: str | None,
+        to: tuple[str, ...],
         watch: int | None,
         floor: int | None = None,
     ) -> None:
@@ -151,7 +159,9 @@ def _kind_command(kind: str) -> click.Command:
         floor = floor or CROWD_FLOOR
         question = Question(names, first, last, where, sort, limit, compare, floor)
         chosen = chosen_format(said, format_, out)
-        if watch is None:
+        if to:
+            _mail(said, kind, question, to, given=(format_, out, watch))
+        elif watch is None:
             _report(said, kind, question, chosen, out)
         else:
             _watch(watch, chosen, out, lambda: _report(said, kind, question, chosen, None))
@@ -237,6 +247,20 @@ def _report(said: Globals, kind: str, question: Question, chosen: str, out: str 
             f" (release.k = {house.profile.k})",
             file=sys.stderr,
         )
+
+
+def _mail(
+    said: Globals, kind: str, question: Question, to: Sequence[str], given: Sequence[object]
+) -> None:
+    from aggregator.cli import report_mail
+    from aggregator.pipeline import report
+
+    if said.json or any(one is not None for one in given):
+        raise UsageError("--mail sends a table and its CSV; leave --format, --out and --watch away")
+    house = said.read()
+    answer = report.gather(house, report.plan(kind, question, _today(said), trend=True))
+    report_mail.send(house, kind, answer, to, None)
+    show.words(said, f"the mail server took it for {show.counted(len(to), 'address', 'addresses')}")
 
 
 def _today(said: Globals) -> dt.date:

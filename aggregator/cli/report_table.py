@@ -56,6 +56,11 @@ def _few(answer: Report) -> tuple[Report, str]:
     return few, note
 
 
+def sliced(answer: Report, rows: int) -> Report:
+    """Return a report with no more than the first so many rows."""
+    return dataclasses.replace(answer, data=answer.data.slice(0, rows))
+
+
 def without_empty(answer: Report) -> Report:
     """Return a report without the columns in which nothing is told."""
     data = answer.data
