@@ -25,6 +25,7 @@ test: setup lint types layers
 # DAEMONS="not softether" leaves some out.
 integration: setup
 	tests/integration/install-packages
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.integration
 	$(BIN)/python -m pytest -n $(JOBS) -m integration $(if $(DAEMONS),-k "$(DAEMONS)") tests/integration tests/simulation
 
 lint: setup
@@ -65,6 +66,9 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
 	  --no-annotate --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" pyproject.toml requirements.build -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --extra integration --generate-hashes \
+	  --no-annotate --no-emit-index-url --no-emit-find-links --constraint requirements.lock \
+	  --custom-compile-command "make lock" pyproject.toml -o requirements.integration
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-annotate --no-emit-index-url --no-emit-find-links --constraint requirements.lock \
 	  --custom-compile-command "make lock" deploy/agent.requirements -o deploy/agent.lock

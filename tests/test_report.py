@@ -15,6 +15,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from closed import NOW, Run
 from prometheus_client.openmetrics import parser
 
 from aggregator import app
-from aggregator.cli import chart, grid
+from aggregator.cli import chart, grid, show
 from aggregator.cli.formats import dimension_text
 from aggregator.model.days import end_of_day, parse_instant
 from aggregator.model.tables import TABLES
@@ -660,3 +661,45 @@ def test_metrics_of_a_time_have_timestamps(closed_home: Path, run: Run, tmp_path
     said = run(tmp_path / "new", "report", "metrics")
     assert (said.code, samples(said.out)) == (0, {})
     assert said.err == "no day is closed in that time\n"
+
+
+# As a picture
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("usage",), ("usage", "--by", "location"), ("connections", "--by", "day,country"),
+        ("connections", "--by", "asn"), ("apps", "--by", "app"), ("rejections", "--by", "reason"),
+        ("crowd",), ("usage", "--by", "month,location"),
+    ],
+)  # fmt: skip
+def test_a_report_is_drawn(
+    closed_home: Path, run: Run, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    svg = run(closed_home, "report", *words, "--format", "svg")
+    assert svg.code == 0, svg.err
+    root = ElementTree.fromstring(svg.out.encode())
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "http" not in svg.out.replace("http://www.w3.org/2000/svg", "")
+    file = tmp_path / "chart.png"
+    assert run(closed_home, "report", *words, "--format", "png", "--out", file).code == 0
+    head = file.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG\r\n\x1a\n")
+    width = int.from_bytes(head[16:20], "big")
+    assert width == 2 * int(root.get("width", ""))
+
+
+def test_a_picture_has_the_numbers_of_the_report(closed_home: Path, run: Run) -> None:
+    rows = run(closed_home, "report", "usage", "--by", "location", "--json").json
+    svg = run(closed_home, "report", "usage", "--by", "location", "--format", "svg").out
+    for row in rows:
+        assert f">{row['location']}</text>" in svg
+        assert f">{show.size(row['bytes'])}</text>" in svg
+
+
+def test_nothing_is_not_drawn(closed_home: Path, run: Run) -> None:
+    said = run(closed_home, "report", "usage", "--from", "2027-01-01", "--format", "svg")
+    assert (said.code, said.out) == (2, "")
+    assert "no rows" in said.err
+    assert "--out FILE" in in_terminal(closed_home, 80, "usage", "--format", "png")

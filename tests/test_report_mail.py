@@ -54,6 +54,8 @@ def test_a_report_arrives_with_its_numbers(home: Path, run: Run) -> None:
         assert f">{users}<" in html
     assert "To get it no more, answer to noc@provider.example" in text  # CO-2
     assert "http" not in html.replace("http-equiv", "")  # nothing is fetched (CS-10)
+    assert found["image/png"].get_content().startswith(b"\x89PNG")
+    assert f"cid:{found['image/png']['Content-ID'].strip('<>')}" in html
     table = found["text/csv"].get_content()
     assert [int(row["bytes"]) for row in csv.DictReader(io.StringIO(table))] == [
         row["bytes"] for row in rows

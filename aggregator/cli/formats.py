@@ -68,6 +68,18 @@ def _openmetrics(report: Report) -> bytes:
     return as_openmetrics(report)
 
 
+def _svg(report: Report) -> bytes:
+    from aggregator.cli.picture import as_svg
+
+    return as_svg(report)
+
+
+def _png(report: Report) -> bytes:
+    from aggregator.cli.picture import as_png
+
+    return as_png(report)
+
+
 FORMATS: Final[Mapping[str, Callable[[Report], bytes]]] = MappingProxyType(
     {
         "json": as_json,
@@ -75,6 +87,8 @@ FORMATS: Final[Mapping[str, Callable[[Report], bytes]]] = MappingProxyType(
         "md": as_markdown,
         "parquet": as_parquet,
         "openmetrics": _openmetrics,
+        "svg": _svg,
+        "png": _png,
     }
 )
 

@@ -253,13 +253,14 @@ def _mail(
     said: Globals, kind: str, question: Question, to: Sequence[str], given: Sequence[object]
 ) -> None:
     from aggregator.cli import report_mail
+    from aggregator.cli.picture import as_png
     from aggregator.pipeline import report
 
     if said.json or any(one is not None for one in given):
         raise UsageError("--mail sends a table and its CSV; leave --format, --out and --watch away")
     house = said.read()
     answer = report.gather(house, report.plan(kind, question, _today(said), trend=True))
-    report_mail.send(house, kind, answer, to, None)
+    report_mail.send(house, kind, answer, to, as_png(answer) if answer.data.num_rows else None)
     show.words(said, f"the mail server took it for {show.counted(len(to), 'address', 'addresses')}")
 
 
