@@ -64,6 +64,7 @@ _KINDS: Final = {
 # Those with a module of their own, loaded only when they run.
 _MODULES: Final = {
     "capacity": ("report_capacity", "Peak days, growth, forecast: where a server is needed."),
+    "site": ("report_site", "Pages for people, that work from disk and offline."),
     "metrics": (
         "report_metrics",
         "The aggregates as OpenMetrics text, for Prometheus and Grafana.",

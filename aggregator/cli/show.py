@@ -7,8 +7,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aggregator.model.numbers import size
+
 if TYPE_CHECKING:
     from aggregator.cli.options import Globals
+
+__all__ = ["SCHEMA_VERSION", "as_json", "counted", "size", "table", "words"]
 
 SCHEMA_VERSION = 1
 
@@ -27,18 +31,6 @@ def as_json(fields: Mapping[str, Any]) -> None:
 def counted(number: int, what: str, many: str | None = None) -> str:
     """Return a number with its noun, such as "1 day", "30 days" or "2 batches"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {many or what + 's'}"
-
-
-def size(count: int | None) -> str:
-    """Return a number of bytes for people, in decimal units; "-" for none told."""
-    if count is None:
-        return "-"
-    number, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
-        if abs(number) < 999.95 or unit == "PB":
-            break
-        number /= 1000
-    return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
 
 
 def table(

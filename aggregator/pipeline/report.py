@@ -292,6 +292,20 @@ def _range(question: Question, today: dt.date, table: Table) -> tuple[str | None
     return start, end
 
 
+def span_of(first: str | None, last: str | None, today: dt.date) -> Span | None:
+    """Return the days from `first` to `last` as they were typed on `today`, None for neither.
+
+    UsageError for what names no day, or the wrong order.
+    """
+    if first is None and last is None:
+        return None
+    start, end = _range(Question(first=first, last=last), today, TABLES["usage_daily"])
+    return Span(
+        dt.date.fromisoformat(start) if start else dt.date.min,
+        dt.date.fromisoformat(end) if end else today,
+    )
+
+
 def _span(text: str, option: str, today: dt.date) -> Span:
     span = periods.parse(text, today)
     if span is None:
