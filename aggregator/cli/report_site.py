@@ -63,14 +63,14 @@ def _known(folder: Path) -> Sequence[str]:
     if not names:
         return ()
     try:
-        files = json.loads((folder / _MANIFEST).read_text("utf-8"))["files"]
+        files = list(json.loads((folder / _MANIFEST).read_text("utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError("--out has other files in it; name a folder of its own") from None
-    return [name for name in files if isinstance(name, str) and _is_inside(folder, name)]
+    return [name for name in files if isinstance(name, str) and _is_inside(name)]
 
 
-def _is_inside(folder: Path, name: str) -> bool:
-    """Say whether a name in a manifest is that of a file below the folder."""
+def _is_inside(name: str) -> bool:
+    """Say whether a name in a manifest is that of a file below its folder."""
     path = Path(name)
     return not path.is_absolute() and ".." not in path.parts and bool(path.parts)
 

@@ -16,7 +16,6 @@ from xml.sax.saxutils import escape
 from aggregator.pictures.scale import sparse, spread, ticks
 
 _FONT: Final = 12
-_LETTER: Final = 7.2  # about the width of one, for the room that texts need
 _LINE: Final = 15
 _BAR: Final = 22
 _MANY_DAYS: Final = 75
@@ -51,7 +50,8 @@ class Chart:
     """What a picture shows: a label a place, and series of as many values.
 
     `unit` writes a value. `from_zero` is for quantities; a rate begins where it is, or as low as
-    gives its scale the `least_span`. No more than eight series are drawn.
+    gives its scale the `least_span`. Texts have room for letters so wide: on a page that may be
+    narrow, more. No more than eight series are drawn.
     """
 
     title: str
@@ -61,6 +61,7 @@ class Chart:
     note: str = ""
     from_zero: bool = True
     least_span: float = 5.0
+    letter: float = 7.2
 
     def told(self) -> str:
         """Return what it shows in words."""
@@ -87,12 +88,12 @@ def lines(chart: Chart, *, width: int = 720, height: int = 260, standalone: bool
     texts = [chart.unit(tick) for tick in scale]
     top = _top(chart, standalone=standalone)
     named = len(series) > 1
-    left = 8 + max(map(len, texts)) * _LETTER
+    left = 8 + max(map(len, texts)) * chart.letter
     longest = max((len(one.name) for one in series), default=0)
-    right = width - (14 + min(longest, 22) * _LETTER if named else 14)
+    right = width - (14 + min(longest, 22) * chart.letter if named else 14)
     bottom = height - 26 - (_LINE if chart.note else 0)
     frame = _Frame(left, right, top, bottom, scale[0], scale[-1], len(chart.labels))
-    parts = [*_grid(frame, scale, texts), *_days(frame, chart.labels)]
+    parts = [*_grid(frame, scale, texts), *_days(frame, chart.labels, chart.letter)]
     for number, one in enumerate(series):
         parts += _line(frame, one.values, number)
     if named:
@@ -109,8 +110,8 @@ def bars(chart: Chart, *, width: int = 720, standalone: bool = False) -> str:
     ]
     top = _top(chart, standalone=standalone)
     height = round(top + _BAR * len(values) + 8 + (_LINE if chart.note else 0))
-    left = 8 + min(max(map(len, chart.labels), default=0), 28) * _LETTER
-    room = width - left - 16 - max(map(len, texts), default=0) * _LETTER
+    left = 8 + min(max(map(len, chart.labels), default=0), 28) * chart.letter
+    room = width - left - 16 - max(map(len, texts), default=0) * chart.letter
     largest = max(values, default=0.0) or 1.0
     parts = []
     for number, (label, value, text) in enumerate(zip(chart.labels, values, texts, strict=True)):
@@ -184,14 +185,14 @@ def _grid(frame: _Frame, scale: Sequence[float], texts: Sequence[str]) -> list[s
     return parts
 
 
-def _days(frame: _Frame, labels: Sequence[str]) -> list[str]:
+def _days(frame: _Frame, labels: Sequence[str], letter: float) -> list[str]:
     """Return the labels below: a few, and of many days the beginnings of months."""
-    width = max(map(len, labels), default=1) * _LETTER + 18
-    most = max(2, int((frame.right - frame.left) / width))
-    chosen, letters = sparse(len(labels), most), None
     starts = [number for number, label in enumerate(labels) if label[8:] == "01"]
-    if len(labels) > _MANY_DAYS and len(starts) > 1:
-        chosen, letters = starts[:: math.ceil(len(starts) / most)], len("2026-10")
+    many = len(labels) > _MANY_DAYS and len(starts) > 1
+    letters = len("2026-10") if many else None
+    width = max((len(label[:letters]) for label in labels), default=1) * letter + 18
+    most = max(2, int((frame.right - frame.left) / width))
+    chosen = starts[:: math.ceil(len(starts) / most)] if many else sparse(len(labels), most)
     parts = []
     for number in chosen:
         x = frame.x(number)

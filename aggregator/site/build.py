@@ -57,7 +57,7 @@ def _views(house: Deployment, numbers: Figures | None) -> Iterator[View]:
     if numbers is None:
         yield _nothing()
     else:
-        yield found.overview(numbers)
+        yield found.overview(numbers, kept.facts(house, numbers))
         yield found.locations(numbers)
         yield connections.connections(numbers)
         yield found.apps(numbers)

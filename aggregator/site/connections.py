@@ -21,6 +21,7 @@ from aggregator.site.views import (
     Words,
     outcome_cells,
     over_time,
+    packed,
     share,
 )
 
@@ -93,7 +94,8 @@ def _cross_data(figures: Figures, countries: Sequence[str], places: Sequence[str
             "now": _packed(figures.cross[one.days].now, countries, places),
             "before": _packed(figures.cross[one.days].before, countries, places),
             "isps": [
-                [figures.isps[one.days].now.get(key), figures.isps[one.days].before.get(key)]
+                packed([*(now.get(key) or (None, None)), *(before.get(key) or (None, None))])
+                for now, before in [(figures.isps[one.days].now, figures.isps[one.days].before)]
                 for key in sorted(figures.isps[_MONTH].now)
             ],
             "first": str(one.now.first),
@@ -108,21 +110,27 @@ def _cross_data(figures: Figures, countries: Sequence[str], places: Sequence[str
         "locations": list(places),
         "isps": sorted(figures.isps[_MONTH].now),
         "windows": windows,
-        "days": [figures.countries[code] for code in countries],
+        "days": [
+            packed([part for one in figures.countries[code] for part in one or (None, None)])
+            for code in countries
+        ],
     }
 
 
 def _packed(
     found: Mapping[tuple[str, str], Outcome], countries: Sequence[str], places: Sequence[str]
-) -> list[list[Any]]:
-    """Return rows of location, country (their numbers), attempts, successes."""
+) -> str:
+    """Return rows of location, country (their numbers), attempts, successes; one after another."""
     place_of = {place: number for number, place in enumerate(places)}
     country_of = {code: number for number, code in enumerate(countries)}
-    return [
-        [place_of[place], country_of[code], *outcome]
-        for (place, code), outcome in sorted(found.items())
-        if place in place_of and code in country_of
-    ]
+    return packed(
+        [
+            number
+            for (place, code), outcome in sorted(found.items())
+            if place in place_of and code in country_of
+            for number in (place_of[place], country_of[code], *outcome)
+        ]
+    )
 
 
 def country(code: str) -> str:

@@ -128,16 +128,31 @@ def summed(outcomes: Iterator[Outcome]) -> Outcome:
     return attempts, successes
 
 
+def one_decimal(value: float) -> float:
+    """Return `value` to one decimal as the reports round it: halves to the even neighbour."""
+    return round(value * 10) / 10
+
+
 def percent(outcome: Outcome) -> float | None:
     """Return the share that succeeded, in percent, to one decimal; None without attempts."""
-    return round(100 * outcome[1] / outcome[0], 1) if outcome[0] else None
+    return one_decimal(100.0 * outcome[1] / outcome[0]) if outcome[0] else None
 
 
-def change(now: float | None, before: float | None) -> float | None:
-    """Return by how many percent a number grew, to one decimal; None where that says nothing."""
-    if now is None or not before:
+def points(now: float | None, before: float | None) -> float | None:
+    """Return the difference of two percentages, None without both."""
+    return None if now is None or before is None else one_decimal(now - before)
+
+
+def change(now: Sequence[int | None], before: Sequence[int | None]) -> float | None:
+    """Return by how many percent the mean of a day grew, None where that says nothing.
+
+    Where both times have as many days this is the change of the sums.
+    """
+    one, other = ([value for value in part if value is not None] for part in (now, before))
+    base = sum(other) * len(one)
+    if not base:
         return None
-    return round(100 * (now - before) / before, 1)
+    return one_decimal(100.0 * (sum(one) * len(other) - base) / base)
 
 
 def _windows(last: dt.date) -> Iterator[Window]:

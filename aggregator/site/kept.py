@@ -88,11 +88,29 @@ def crowd(figures: Figures, k: int) -> View:
 
 def _named(figures: Figures) -> list[float | None]:
     shares: dict[Any, float] = {
-        row["day"]: round(100 * row["named_users"] / row["users"], 1)
+        row["day"]: numbers.one_decimal(100.0 * row["named_users"] / row["users"])
         for row in figures.closings
         if row["table"] == "usage_daily" and row["users"]
     }
     return [shares.get(day) for day in figures.days]
+
+
+def facts(house: Deployment, figures: Figures) -> Facts:
+    """Return what the first page tells of it: the purges, the smallest crowd, what has a name."""
+    least = [values[-1] for values in figures.users.values() if values[-1] is not None]
+    shares = [one for one in _named(figures) if one is not None]
+    purges = _purge_facts(house).facts
+    crowd_fact = Fact("Smallest crowd", "-")
+    if least:
+        below = sum(value < CROWD_FLOOR for value in least)
+        crowd_fact = Fact(
+            "Smallest crowd", f"{min(least):,} users", str(min(least)),
+            f"{below:,} of {len(least):,} locations of the last day below {CROWD_FLOOR:,} (CS-4)",
+        )  # fmt: skip
+    named = share(shares[-1] if shares else None)
+    note = f"the rest is other: fewer than {house.profile.k:,}, or one weighs too much"
+    return Facts((*purges[:2], crowd_fact, Fact("Users at named places", named.text, named.value,
+                                               note)))  # fmt: skip
 
 
 def fair_use(house: Deployment) -> View:
@@ -171,17 +189,25 @@ def _purge_facts(house: Deployment) -> Facts:
     purge, months = next_purge(house), house.receipts.months()
     last = house.receipts.read(months[-1]) if months else None
     nothing = Fact("Next purge", "nothing to purge")
-    due = nothing if purge is None else Fact("Next purge", instant(purge.due_at), purge.month,
-                                             f"of {purge.month}")  # fmt: skip
+    due = nothing
+    if purge is not None:
+        day, hour = _when(instant(purge.due_at))
+        due = Fact("Next purge", day, purge.month, f"{hour}, of {purge.month}")
     told = Fact("Last purge", "none yet")
     if last is not None:
         sound = last["verified"] and not last["late"]
         told = Fact(
-            "Last purge", last["purged_at"], months[-1],
+            "Last purge", _when(last["purged_at"])[0], months[-1],
             f"of {months[-1]}, {'verified' if last['verified'] else 'NOT verified'}"
             f"{', late' if last['late'] else ''}", "" if sound else "bad",
         )  # fmt: skip
     return Facts((due, told, Fact("Receipts", f"{len(months):,}", str(len(months)))))
+
+
+def _when(text: str) -> tuple[str, str]:
+    """Return the day and the hour of an instant."""
+    day, _, hour = text.removesuffix("Z").partition("T")
+    return day, f"{hour[:5]} UTC"
 
 
 def _receipts(house: Deployment) -> Table:

@@ -13,7 +13,10 @@ from aggregator.site import figures as numbers
 from aggregator.site.connections import country
 from aggregator.site.figures import Figures, Outcome, percent, summed
 from aggregator.site.views import (
+    HEIGHT,
+    LETTER,
     OUTCOME_COLUMNS,
+    WIDTH,
     Cell,
     Column,
     Controls,
@@ -26,6 +29,7 @@ from aggregator.site.views import (
     moved,
     outcome_cells,
     over_time,
+    packed,
     share,
     volume,
     whole,
@@ -38,16 +42,18 @@ _LEAST_ATTEMPTS: Final = 100
 _NAMES: Final = Locale("en").territories
 
 
-def overview(figures: Figures) -> View:
-    """Return the first page: how busy it is, whether it works, and what changed."""
+def overview(figures: Figures, kept: Facts) -> View:
+    """Return the first page: how busy it is, whether it works, what changed, what is kept."""
     return View(
         "index.html", "Overview",
         f"How busy the service was, and whether connections succeeded, up to {figures.last}.",
         (
             Section("now", f"The week to {figures.last}", (_week(figures),)),
-            Section("year", "Day by day", tuple(_days(figures))),
-            Section("busy", "Busiest and fastest growing", (_busiest(figures), _fastest(figures))),
+            Section("year", "Day by day", tuple(_days(figures)), side_by_side=True),
+            Section("busy", "Busiest and fastest growing",
+                    (_busiest(figures), _fastest(figures)), side_by_side=True),
             Section("worse", "Harder to connect than before", (_worse(figures),)),
+            Section("kept", "What is kept", (kept,)),
         ),
     )  # fmt: skip
 
@@ -56,28 +62,29 @@ def _week(figures: Figures) -> Facts:
     users, size = (figures.total(series) for series in (figures.users, figures.bytes))
     cross = figures.cross[_WEEK]
     now, before = (summed(iter(one.values())) for one in (cross.now, cross.before))
-    rate, earlier = percent(now), percent(before)
-    points = None if rate is None or earlier is None else round(rate - earlier, 1)
+    rate = percent(now)
+    fall = numbers.points(rate, percent(before))
     return Facts(
         (
             _mean_fact("Users a day", users, whole),
             _mean_fact("Bytes a day", size, volume),
             Fact(
                 "Attempts to connect", whole(now[0]).text, str(now[0]),
-                _against(numbers.change(now[0], before[0])),
+                _against(numbers.change([now[0]], [before[0]])),
             ),
             Fact(
                 "Successful", share(rate).text, share(rate).value,
-                f"{moved(points, ' points').text} against the week before",
-                "bad" if points is not None and points <= -1 else "",
+                f"{moved(fall, ' points').text} against the week before",
+                "bad" if fall is not None and fall <= -1 else "",
             ),
         )
     )  # fmt: skip
 
 
 def _mean_fact(name: str, series: Sequence[int | None], cell: Any) -> Fact:
-    now, before = (_mean(part) for part in (series[-_WEEK:], series[-2 * _WEEK : -_WEEK]))
-    return Fact(name, cell(now).text, cell(now).value, _against(numbers.change(now, before)))
+    now, before = series[-_WEEK:], series[-2 * _WEEK : -_WEEK]
+    mean = cell(_mean(now))
+    return Fact(name, mean.text, mean.value, _against(numbers.change(now, before)))
 
 
 def _mean(values: Sequence[int | None]) -> int | None:
@@ -103,7 +110,7 @@ def _busiest(figures: Figures) -> Table:
     every = numbers.added(list(totals.values())) or 1
     ranked = sorted(totals, key=lambda name: (-(totals[name] or 0), name))[:_SHOWN]
     rows = [
-        (Cell(name), volume(totals[name]), share(round(100 * (totals[name] or 0) / every, 1)))
+        (Cell(name), volume(totals[name]), share(percent((every, totals[name] or 0))))
         for name in ranked
     ]
     columns = (Column("location"), Column("bytes", is_number=True), Column("share", is_number=True))
@@ -112,7 +119,7 @@ def _busiest(figures: Figures) -> Table:
 
 def _fastest(figures: Figures) -> Table:
     changes = {
-        name: numbers.change(_mean(values[-_MONTH:]), _mean(values[-2 * _MONTH : -_MONTH]))
+        name: numbers.change(values[-_MONTH:], values[-2 * _MONTH : -_MONTH])
         for name, values in figures.bytes.items()
         if name != OTHER
     }
@@ -137,11 +144,9 @@ def _worse(figures: Figures) -> Table:
     for key, now in cross.now.items():
         before = cross.before.get(key)
         if before and min(now[0], before[0]) >= _LEAST_ATTEMPTS:
-            rate, earlier = percent(now), percent(before)
-            assert rate is not None
-            assert earlier is not None
-            if rate < earlier:
-                falls.append((round(rate - earlier, 1), key))
+            fall = numbers.points(percent(now), percent(before))
+            if fall is not None and fall < 0:
+                falls.append((fall, key))
     rows = [
         (Cell(place), Cell(country(code), code), *outcome_cells(
             cross.now[place, code], cross.before[place, code]))
@@ -182,20 +187,21 @@ def locations(figures: Figures) -> View:
         (
             Section("table", "All locations",
                     (Controls("locations", choices=_PERIODS), table)),
-            Section("one", "One location", (Controls("location", choices=choices), *charts)),
+            Section("one", "One location", (Controls("location", choices=choices), *charts),
+                    side_by_side=True),
         ),
         {
             "first": str(figures.days[0]),
             "days": len(figures.days),
-            "users": figures.users,
-            "bytes": figures.bytes,
+            "users": {name: packed(values) for name, values in figures.users.items()},
+            "bytes": {name: packed(values) for name, values in figures.bytes.items()},
         },
     )  # fmt: skip
 
 
 def _location(figures: Figures, name: str) -> Sequence[Cell]:
     users, size = figures.users[name], figures.bytes[name]
-    change = numbers.change(_mean(size[-_MONTH:]), _mean(size[-2 * _MONTH : -_MONTH]))
+    change = numbers.change(size[-_MONTH:], size[-2 * _MONTH : -_MONTH])
     told = figures.percentiles.get(name, {})
     return (
         Cell(name, name),
@@ -229,8 +235,9 @@ def apps(figures: Figures) -> View:
     chart = Chart(
         "Attempts a day by app", [str(day) for day in figures.days],
         [Series(name, [one and float(one[0]) for one in by_app[name]]) for name in largest],
-        lambda value: f"{value:,.0f}",
+        lambda value: f"{value:,.0f}", letter=LETTER,
     )  # fmt: skip
+    drawn = lines(chart, width=WIDTH, height=HEIGHT)
     totals = Table(
         "apps-table", "Attempts by app, over the time shown",
         (Column("app"), Column("attempts", is_number=True), Column("success", is_number=True)),
@@ -242,7 +249,7 @@ def apps(figures: Figures) -> View:
     return View(
         "apps.html", "Apps", "Which apps and versions connect, and whether they succeed (CS-3).",
         (
-            Section("apps", "Apps", (Picture("apps-chart", chart.title, lines(chart), totals),)),
+            Section("apps", "Apps", (Picture("apps-chart", chart.title, drawn, totals),)),
             Section("versions", "Versions", (_versions(figures),)),
         ),
     )  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from aggregator.model.numbers import size
 from aggregator.pictures.chart import Chart, Series, lines
-from aggregator.site.figures import Outcome, percent
+from aggregator.site.figures import Outcome, percent, points
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,16 +103,22 @@ class Controls:
     others: Sequence[tuple[str, str]] = ()
 
 
+# Of the charts on pages; assets/site.js draws them as large.
+WIDTH: Final = 560
+HEIGHT: Final = 220
+LETTER: Final = 9.0
+
 Block = Facts | Table | Picture | Words | Listing | Controls
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a page under a heading."""
+    """A part of a page under a heading; its blocks stand side by side where there is room."""
 
     id: str
     title: str
     blocks: Sequence[Block]
+    side_by_side: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,14 +149,17 @@ def share(value: float | None) -> Cell:
 
 def moved(value: float | None, unit: str = " %") -> Cell:
     """Return the cell of a change."""
-    return Cell("-") if value is None else Cell(f"{value:+.1f}{unit}", f"{value:.1f}")
+    if value is None:
+        return Cell("-")
+    value = value or 0.0  # no minus before a zero
+    return Cell(f"{value:+.1f}{unit}", f"{value:.1f}")
 
 
 def outcome_cells(now: Outcome | None, before: Outcome | None) -> list[Cell]:
     """Return attempts, success now and before, and its change in points."""
     rate, earlier = percent(now or (0, 0)), percent(before or (0, 0))
-    points = None if rate is None or earlier is None else round(rate - earlier, 1)
-    return [whole(now[0] if now else None), share(rate), share(earlier), moved(points, "")]
+    fall = moved(points(rate, earlier), "")
+    return [whole(now[0] if now else None), share(rate), share(earlier), fall]
 
 
 OUTCOME_COLUMNS = (
@@ -169,12 +178,29 @@ def over_time(
     chart = Chart(
         title, [str(day) for day in days], [Series(title, values)],
         lambda value: cell(int(value) if from_zero else value).text, from_zero=from_zero,
+        letter=LETTER,
     )  # fmt: skip
     rows = [
-        (Cell(str(day), str(day)), cell(value))
+        (Cell(str(day)), cell(value))
         for day, value in zip(days, values, strict=True)
         if value is not None
     ]
     columns = (Column("day"), Column(title, is_number=True))
     table = Table(f"{id_}-table", f"{title}, by day", columns, rows[::-1])
-    return Picture(id_, title, lines(chart), table)
+    return Picture(id_, title, lines(chart, width=WIDTH, height=HEIGHT), table)
+
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def packed(values: Sequence[int | None]) -> str:
+    """Return whole numbers for the page's script: to base 36, commas between, nothing for none."""
+    return ",".join("" if value is None else _base_36(value) for value in values)
+
+
+def _base_36(value: int) -> str:
+    digits = ""
+    while value >= 36:
+        value, digit = divmod(value, 36)
+        digits = _DIGITS[digit] + digits
+    return _DIGITS[value] + digits

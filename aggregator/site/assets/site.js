@@ -19,8 +19,14 @@
     }
     return `${grouped(number, unit ? 1 : 0)} ${UNITS[unit]}`;
   }
-  const rounded = (number) => Math.round(number * 10) / 10;
-  const signed = (number) => (number < 0 ? "" : "+") + grouped(number, 1);
+  // Halves go to the even neighbour, as the reports round.
+  function even(number) {
+    const floor = Math.floor(number);
+    if (number - floor !== 0.5) return Math.round(number);
+    return floor % 2 ? floor + 1 : floor;
+  }
+  const rounded = (number) => even(number * 10) / 10;
+  const signed = (number) => (number < 0 ? "" : "+") + grouped(number || 0, 1);
   const dash = { text: "-", value: "" };
   const whole = (number) => (number === null ? dash : { text: grouped(number), value: String(number) });
   const volume = (number) => (number === null ? dash : { text: size(number), value: String(number) });
@@ -78,13 +84,16 @@
   }
   function makeFilter(tool) {
     const table = byId(tool.dataset.for);
+    const place = document.createElement("p");
     const label = document.createElement("label");
     const field = document.createElement("input");
     const count = document.createElement("output");
     field.type = "search";
-    field.setAttribute("aria-controls", table.id);
-    label.append(tool.dataset.filter, field);
-    tool.append(label, count);
+    field.id = `${table.id}-filter`;
+    label.htmlFor = field.id;
+    label.append(tool.dataset.filter);
+    place.append(label, field);
+    tool.append(place, count);
     const apply = () => {
       const words = field.value.trim().toLowerCase();
       let shown = 0;
@@ -116,14 +125,14 @@
     return Array.from({ length: last - first + 1 }, (_, number) => (first + number) * step);
   }
   function draw(figure, title, labels, values, unit, fromZero) {
-    const width = 720, height = 260, top = 12, bottom = 234, right = width - 14;
+    const width = 560, height = 220, letter = 9, top = 12, bottom = height - 26, right = width - 14;
     const known = values.filter((value) => value !== null);
     let low = known.length ? Math.min(...known) : 0;
     const high = known.length ? Math.max(...known) : 1;
     low = fromZero ? Math.min(low, 0) : Math.min(low, high - 5);
     const scale = ticks(low, high);
     const texts = scale.map(unit);
-    const left = 8 + Math.max(...texts.map((text) => text.length)) * 7.2;
+    const left = 8 + Math.max(...texts.map((text) => text.length)) * letter;
     const x = (index) => left + ((right - left) * index) / Math.max(1, values.length - 1);
     const y = (value) => bottom - ((bottom - top) * (value - scale[0])) / (scale.at(-1) - scale[0]);
     const svg = element("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img" });
@@ -136,7 +145,7 @@
     });
     const starts = labels.map((label, number) => [label, number]).filter(([label]) => label.endsWith("-01"));
     const many = labels.length > 75 && starts.length > 1;
-    const most = Math.max(2, Math.floor((right - left) / 90));
+    const most = Math.max(2, Math.floor((right - left) / ((many ? 7 : 10) * letter + 18)));
     const chosen = many
       ? starts.filter((_, number) => number % Math.ceil(starts.length / most) === 0)
       : [...new Set(Array.from({ length: most }, (_, number) => Math.round((number * (labels.length - 1)) / (most - 1))))].map((number) => [labels[number], number]);
@@ -175,6 +184,12 @@
     });
     return row;
   }
+  const unpacked = (text) => text.split(",").map((part) => (part === "" ? null : parseInt(part, 36)));
+  const pairs = (text) => {
+    const numbers = unpacked(text);
+    return Array.from({ length: numbers.length / 2 }, (_, at) =>
+      numbers[2 * at] === null ? null : [numbers[2 * at], numbers[2 * at + 1]]);
+  };
   const dayAfter = (first, number) => new Date(Date.parse(`${first}T00:00:00Z`) + number * MINUS_DAYS).toISOString().slice(0, 10);
 
   // Sums are exact: bytes of many days are beyond what a number holds.
@@ -182,29 +197,26 @@
     const known = values.filter((value) => value !== null);
     return known.length ? known.reduce((sum, value) => sum + BigInt(value), 0n) : null;
   }
-  function mean(values) {
-    const known = values.filter((value) => value !== null);
-    if (!known.length) return null;
-    return Number(added(known)) / known.length;
+  const knownOf = (values) => values.filter((value) => value !== null);
+  function meanOf(values) {
+    const known = knownOf(values);
+    return known.length ? even(Number(added(known)) / known.length) : null;
   }
-  const even = (number) => {
-    // Halves to the even neighbour, as Python rounds.
-    const floor = Math.floor(number);
-    const rest = number - floor;
-    if (rest !== 0.5) return Math.round(number);
-    return floor % 2 ? floor + 1 : floor;
-  };
-  const meanOf = (values) => {
-    const found = mean(values);
-    return found === null ? null : even(found);
-  };
-  const change = (now, before) => (now === null || !before ? null : rounded((100 * (now - before)) / before));
+  function change(now, before) {
+    const one = knownOf(now), other = knownOf(before);
+    if (!one.length || !other.length) return null;
+    const base = added(other) * BigInt(one.length);
+    if (base === 0n) return null;
+    return rounded((100 * Number(added(one) * BigInt(other.length) - base)) / Number(base));
+  }
 
   function locationsPage() {
     const table = byId("locations");
     const columns = Object.fromEntries([...table.tHead.rows[0].cells].map((head, index) => [head.dataset.key, index]));
     const period = document.querySelector('[data-controls="locations"]');
     const one = document.querySelector('[data-controls="location"]');
+    for (const series of [data.users, data.bytes])
+      for (const name of Object.keys(series)) series[name] = unpacked(series[name]);
     const labels = Array.from({ length: data.days }, (_, number) => dayAfter(data.first, number));
     const lastDay = labels.at(-1);
     for (const form of [period, one]) form.hidden = false;
@@ -245,7 +257,7 @@
         const earlier = days < data.days ? bytes.slice(-2 * days, -days) : [];
         put(row.cells[columns.users], whole(meanOf(users.slice(-days))));
         put(row.cells[columns.bytes], volume(added(bytes.slice(-days))));
-        put(row.cells[columns.change], moved(change(meanOf(bytes.slice(-days)), meanOf(earlier)), " %"));
+        put(row.cells[columns.change], moved(change(bytes.slice(-days), earlier), " %"));
       }
       table.caption.textContent = `Locations, ${Math.min(days, data.days)} days to ${lastDay}`;
       sortAgain(table);
@@ -255,6 +267,14 @@
   function connectionsPage() {
     const form = document.querySelector('[data-controls="connections"]');
     form.hidden = false;
+    data.days = data.days.map(pairs);
+    for (const window of Object.values(data.windows)) {
+      window.isps = window.isps.map(pairs);
+      for (const when of ["now", "before"]) {
+        const numbers = unpacked(window[when]);
+        window[when] = Array.from({ length: Math.floor(numbers.length / 4) }, (_, at) => numbers.slice(4 * at, 4 * at + 4));
+      }
+    }
     const outcome = (now, before) => {
       const rate = percent(now), earlier = percent(before);
       const points = rate === null || earlier === null ? null : rounded(rate - earlier);
