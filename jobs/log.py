@@ -43,12 +43,15 @@ class Event(enum.StrEnum):
     STOPPED = "stopped"
     DOOR = "door"
     DOOR_ALARM = "door_alarm"
+    DASHBOARD = "dashboard"
+    DASHBOARD_ALARM = "dashboard_alarm"
 
 
 _LOUD = frozenset(
     {
         Event.JOB_FAILED, Event.JOB_KILLED, Event.NOT_RECORDED, Event.NOT_TOLD, Event.INCIDENT,
         Event.CLOCK_MOVED, Event.NOT_PLANNED, Event.DOOR_ALARM,
+        Event.DASHBOARD_ALARM,
     }
 )  # fmt: skip
 

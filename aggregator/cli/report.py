@@ -54,6 +54,11 @@ _KINDS: Final = {
         "month, rule, percent, audience",
         ("--by month", "--by rule,audience --from 2026-01", "--format json"),
     ),
+    "mail": (
+        "What became of the mails about fair use: sent, delayed, failed, withheld (CS-10).",
+        "month, rule, percent, audience",
+        ("--by audience --from ytd", "--by month,audience --format csv"),
+    ),
     "rejections": (
         "Rejected records by arrival day and reason; no value of any record is kept.",
         "month, day, location, agent_build, schema, reason, field, json_type",

@@ -108,6 +108,11 @@ SECTIONS: Final = (
     Section("keys", "Where the months' keys are.", apart=False),
     Section("door", "What `aggregator serve` needs: agents report to it."),
     Section(
+        "dashboard",
+        "Where `aggregator serve --dashboard` shows the pages of the site, on this machine only;"
+        " without a password it prints a code at every start.",
+    ),
+    Section(
         "mail",
         "The mail server: fair-use notices and alerts are sent by it; without it notices wait for"
         " their month.",
@@ -122,6 +127,7 @@ SECTIONS: Final = (
 )
 
 SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
+    "dashboard.password": ("_file", "_env", "_credential", "_command"),
     "mail.password": ("_file", "_env", "_credential", "_command"),
     "directory.url": ("", "_file", "_env", "_credential", "_command"),
     "directory.token": ("_file", "_env", "_credential", "_command"),
@@ -200,6 +206,11 @@ SETTINGS: Final = (
         "door", "min_free_mib", Kind.WHOLE, "with less room on the disk no batch is taken",
         1024, 1024, most=1 << 30,
     ),
+    Setting(
+        "dashboard", "listen", Kind.LOOPBACK, "where it listens", "127.0.0.1:8480",
+        "127.0.0.1:8480",
+    ),
+    *_ways("dashboard", "password", "its password", "/etc/aggregator/dashboard.password"),
     Setting("mail", "host", Kind.TEXT, "the server", "mail.example.net", needed=True),
     Setting(
         "mail", "port", Kind.WHOLE, "else 587 for starttls, 465 for tls, 25 for none", 587,

@@ -1,4 +1,4 @@
-"""The settings of mail, of the operator's directory and of the watch, as config.toml gives them.
+"""The settings of mail, directory, watch and dashboard, as config.toml gives them.
 
 Paths are texts, already resolved against the home. Secrets are only named here, never held.
 """
@@ -64,6 +64,17 @@ class MailSettings:
     language: str = "en"
     service_name: str = "the VPN service"
     templates: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DashboardSettings:
+    """[dashboard]: the loopback address and the port where it listens, and who may log in.
+
+    Without a password a code is made at every start.
+    """
+
+    listen: tuple[str, int]
+    password: Secret | None = None
 
 
 class DirectoryKind(enum.StrEnum):

@@ -49,6 +49,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = MappingProxyType(
         "apps": Subject(("apps_daily",), ("day", "app", "version")),
         "crowd": Subject(("usage_daily",), ("location",)),
         "fair-use": Subject(("notices_monthly",), ("month", "rule", "percent", "audience")),
+        "mail": Subject(("notices_monthly",), ("month", "audience")),
         "rejections": Subject(("rejections_daily",), ("day", "reason")),
     }
 )

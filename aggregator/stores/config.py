@@ -14,7 +14,12 @@ from typing import Any, Final
 
 from aggregator.errors import ConfigError
 from aggregator.model.config_table import SECTIONS, Mistake
-from aggregator.model.settings import DirectorySettings, MailSettings, WatchSettings
+from aggregator.model.settings import (
+    DashboardSettings,
+    DirectorySettings,
+    MailSettings,
+    WatchSettings,
+)
 from aggregator.stores import overrides, settings
 from aggregator.stores.settings import DoorConfig
 
@@ -30,8 +35,9 @@ class Config:
 
     `mail_problem` says what is wrong with [mail] or [directory], which then are None: only what
     sends notices stops for it, by `check_mail`. `door_problem` is that of [door], which stops the
-    door and the enrolment of agents. `schedule_problem` and `watch_problem` say the same of these
-    two; one that is wrong is as if it were not there, and nothing stops for it.
+    door and the enrolment of agents; `dashboard_problem` that of [dashboard], which stops the
+    dashboard. `schedule_problem` and `watch_problem` say the same of these two; one that is wrong
+    is as if it were not there, and nothing stops for it.
     """
 
     rehearsal: bool
@@ -46,6 +52,8 @@ class Config:
     schedule_problem: str | None = None
     watch_problem: str | None = None
     door_problem: str | None = None
+    dashboard_settings: DashboardSettings | None = None
+    dashboard_problem: str | None = None
 
     def check_mail(self) -> None:
         """Raise ConfigError if [mail] or [directory] cannot be used."""
@@ -65,9 +73,18 @@ class Config:
         return self.door_settings
 
     @property
+    def dashboard(self) -> DashboardSettings:
+        """The settings in [dashboard]; ConfigError if they cannot be used."""
+        if self.dashboard_problem is not None:
+            raise ConfigError(self.dashboard_problem)
+        assert self.dashboard_settings is not None
+        return self.dashboard_settings
+
+    @property
     def problems(self) -> Mapping[str, str]:
         """What is wrong with sections that do not stop everything: section, one line."""
         several = {
+            "dashboard": self.dashboard_problem,
             "door": self.door_problem,
             "mail": self.mail_problem,
             "schedule": self.schedule_problem,
@@ -143,6 +160,10 @@ def check(
         schedule_problem=problems["schedule"],
         watch_problem=problems["watch"],
         door_problem=problems["door"],
+        dashboard_settings=settings.dashboard(good["dashboard"], root)
+        if "dashboard" in good
+        else None,
+        dashboard_problem=problems["dashboard"],
     )
 
 

@@ -25,6 +25,7 @@ from aggregator.model.config_table import (
 )
 from aggregator.model.settings import (
     OFF,
+    DashboardSettings,
     DirectoryKind,
     DirectorySettings,
     MailSettings,
@@ -35,8 +36,8 @@ from aggregator.model.settings import (
 from aggregator.stores.values import fault, host_and_port, is_loopback, shown
 
 __all__ = [
-    "PORTS", "DoorConfig", "directory", "door", "first_of", "is_loopback", "mail", "mistakes",
-    "raise_first", "schedule", "watch",
+    "PORTS", "DoorConfig", "dashboard", "directory", "door", "first_of", "is_loopback", "mail",
+    "mistakes", "raise_first", "schedule", "watch",
 ]  # fmt: skip
 
 Table = Mapping[str, Any]
@@ -169,6 +170,7 @@ _RULES: Final[Mapping[str, Callable[[Table], Iterator[Mistake]]]] = {
     "mail": _mail_rules,
     "directory": _directory_rules,
     "watch": functools.partial(_twice, section="watch"),
+    "dashboard": functools.partial(_twice, section="dashboard"),
 }
 
 
@@ -265,6 +267,13 @@ def door(table: Any, root: Path) -> DoorConfig:
     )
     free = found["min_free_mib"]
     return DoorConfig(host, port, found.get("url"), certificate, private_key, client_ca, free)
+
+
+def dashboard(table: Any, root: Path) -> DashboardSettings:
+    """Return the settings in [dashboard], which may be missing; ConfigError names what is wrong."""
+    found = _checked("dashboard", {} if table is None else table, root)
+    assert found is not None
+    return DashboardSettings(host_and_port(found["listen"]), found.secret("password"))
 
 
 def _checked(name: str, table: Any, root: Path) -> _Section | None:

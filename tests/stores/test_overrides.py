@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.errors import ConfigError
-from aggregator.model.config_table import PREFIX, SETTINGS, ways
+from aggregator.model.config_table import PREFIX, SECRETS, SETTINGS, ways
 from aggregator.model.settings import Secret
 from aggregator.stores import config, overrides, values
 from aggregator.stores.overrides import Merged, merge
@@ -57,8 +57,7 @@ def test_the_environment_says_all_that_a_file_can(data: Settings, other: Setting
 
 def _others(path: str) -> list[str]:
     section, _, name = path.partition(".")
-    secrets = ("mail.password", "directory.url", "directory.token", "watch.ping_url")
-    found = [ways(one) for one in secrets if one.startswith(f"{section}.")]
+    found = [ways(one) for one in SECRETS if one.startswith(f"{section}.")]
     return [way for several in found if name in several for way in several if way != name]
 
 
