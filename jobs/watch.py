@@ -16,7 +16,7 @@ from typing import Final
 from aggregator.app import Access
 from aggregator.errors import AggregatorError, ConfigError, explain
 from aggregator.model.runs import Facts, Incident, Known, Run
-from aggregator.pipeline import status
+from aggregator.pipeline import contacts, status
 from aggregator.pipeline.deployment import Deployment
 from aggregator.rules import incidents
 from aggregator.rules.incidents import Telling
@@ -49,7 +49,13 @@ def facts(house: Deployment, runs: RunStore, watched_since: dt.datetime) -> Fact
         days_lag=days.lag,
         free_bytes=shutil.disk_usage(house.home.root).free,
         settings_problems=tuple(config.problems.items()),
+        # By a clock that jumped ahead everybody is silent; it is told of by itself.
+        silent_since=() if doubted else _silent_since(house),
     )
+
+
+def _silent_since(house: Deployment) -> tuple[dt.datetime, ...]:
+    return tuple(one.seen_at for one in contacts.silent(house) if one.seen_at is not None)
 
 
 def look(house: Deployment) -> tuple[Deployment, Facts, list[Incident]]:

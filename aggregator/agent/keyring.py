@@ -5,12 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final
 
-from aggregator.model.days import end_of_month, month_of
+from aggregator.model.days import end_of_month
 from aggregator.wire.keys import Announcement, PublishedKey, read_announcement
 
-_DAY_SECONDS: Final = 24 * 3600.0
-_MISSING_SECONDS: Final = 3600.0
-_AHEAD: Final = dt.timedelta(days=7)
+_ASK_SECONDS: Final = 3600.0
 
 
 class KeyRing:
@@ -48,21 +46,13 @@ class KeyRing:
         found = [key for key in self._announcement.keys if key.month == month]
         return found[-1] if found else None
 
-    def is_stale(self, monotonic: float, now: dt.datetime, months: set[str]) -> bool:
-        """Say whether to ask the door: once a day, and each hour while a key is missing.
+    def is_stale(self, monotonic: float) -> bool:
+        """Say whether to ask the door: once an hour, whether anybody is connected or not.
 
-        `months` are those of the records that wait; besides the month that it is, the next one is
-        needed from seven days before its start.
+        So the hour in which an agent was heard says nothing of its users (CS-6).
         """
-        if self._fetched_at is None or self._doubted:
-            return True
-        age = monotonic - self._fetched_at
-        if age >= _DAY_SECONDS:
-            return True
-        month = month_of(now.date())
-        needed = months | {month, month_of((now + _AHEAD).date())}
-        missing = any(self.key(each) is None for each in needed)
-        return missing and age >= _MISSING_SECONDS
+        asked = self._fetched_at
+        return asked is None or self._doubted or monotonic - asked >= _ASK_SECONDS
 
 
 def is_over(month: str, now: dt.datetime) -> bool:

@@ -178,7 +178,7 @@ class Sender:
     def _fetch_keys(self) -> bool:
         """Ask for keys if it is time to; return whether the round goes on."""
         clock = self._clock
-        if not self._keys.is_stale(clock.monotonic(), clock.now(), self._outbox.months()):
+        if not self._keys.is_stale(clock.monotonic()):
             return True
         answer = self._ask(self.door.keys)
         if answer.outcome is not Outcome.DONE:

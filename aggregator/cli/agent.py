@@ -175,20 +175,21 @@ def revoke_command(said: Globals, agent: str) -> None:
 
 @command("list", epilog=_LIST_EPILOG)
 def list_command(said: Globals) -> None:
-    """List every agent ever enrolled."""
-    from aggregator.pipeline import enrol
+    """List every agent ever enrolled, and when each was heard last, to the hour."""
+    from aggregator.pipeline import contacts, enrol
 
     house = said.read()
-    agents = enrol.listed(house)
-    rows = [_row(agent, house.now) for agent in agents]
+    agents, heard = enrol.listed(house), contacts.heard(house)
+    rows = [_row(agent, heard.get(agent.id), house.now) for agent in agents]
     if said.json:
         show.as_json({"rows": rows})
     elif rows:
         show.table(
-            ("agent", "locations", "state", "enrolled", "credentials until"),
+            ("agent", "locations", "state", "enrolled", "heard", "credentials until"),
             [
                 (
                     row["agent"], ", ".join(row["locations"]), row["state"], row["enrolled_day"],
+                    row["heard_at"] or "never",
                     ", ".join(until or "no end" for until in row["credentials_until"]),
                 )
                 for row in rows
@@ -202,7 +203,7 @@ for _command in (enrol_command, list_command, revoke_command, rotate_command):
     agent_command.add_command(_command)
 
 
-def _row(agent: Agent, now: dt.datetime) -> dict[str, Any]:
+def _row(agent: Agent, heard_at: dt.datetime | None, now: dt.datetime) -> dict[str, Any]:
     """Return one line of the list; credentials that are over are left out."""
     good = [one for one in agent.credentials if agent.revoked_at is None and one.is_good(now)]
     return {
@@ -210,6 +211,7 @@ def _row(agent: Agent, now: dt.datetime) -> dict[str, Any]:
         "locations": list(agent.locations),
         "state": "enrolled" if agent.revoked_at is None else "revoked",
         "enrolled_day": f"{agent.enrolled_at:%Y-%m-%d}",
+        "heard_at": heard_at and instant(heard_at),
         "credentials_until": [one.until and instant(one.until) for one in good],
     }
 

@@ -68,6 +68,7 @@ _KINDS: Final = {
 
 # Those with a module of their own, loaded only when they run.
 _MODULES: Final = {
+    "health": ("report_health", "What is wrong: silent agents, frozen counters, lag, late bytes."),
     "capacity": ("report_capacity", "Peak days, growth, forecast: where a server is needed."),
     "site": ("report_site", "Pages for people, that work from disk and offline."),
     "metrics": (

@@ -47,6 +47,7 @@ class Trouble(enum.StrEnum):
     JOB_FAILED = "job_failed"
     JOB_OVERDUE = "job_overdue"
     DAYS_LATE = "days_late"
+    AGENTS_SILENT = "agents_silent"
     LITTLE_DISK = "little_disk"
     SETTINGS = "settings"
 
@@ -87,6 +88,8 @@ class Facts:
     `overdue_after` has the jobs that are expected to run, each with the time after its last
     success at which it is missed; `watched_since` is when the first job of this home ran.
     `settings_problems` are sections of the settings, or "home", each with what is wrong.
+    `silent_since` has, for each agent that was heard at the door and is not any more, when it was
+    heard last.
     """
 
     now: dt.datetime
@@ -101,3 +104,4 @@ class Facts:
     days_lag: dt.timedelta = dt.timedelta(0)
     free_bytes: int | None = None
     settings_problems: tuple[tuple[str, str], ...] = ()
+    silent_since: tuple[dt.datetime, ...] = ()

@@ -13,6 +13,7 @@ import datetime as dt
 import enum
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +23,10 @@ from aggregator.model.reasons import Reason
 from aggregator.pipeline.deployment import Deployment
 from aggregator.pipeline.ingest import Ingested, by_reason, record
 from aggregator.pipeline.intake import Intake
-from aggregator.rules.calendar import EARLY_TOLERANCE
+from aggregator.rules.calendar import EARLY_TOLERANCE, DayGate
 from aggregator.rules.validate import Gate
 from aggregator.stores.agents import Agent
+from aggregator.stores.contacts import TakenInFile
 from aggregator.stores.keys import MonthKeys
 from aggregator.wire import batch
 from aggregator.wire.batch import Batch
@@ -57,8 +59,9 @@ class Wait(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class _Opened:
-    """The records of a batch, and what its agent may send."""
+    """The records of a batch, whose they are, and what that agent may send."""
 
+    agent: str
     records: bytes
     build: str
     gate: Gate
@@ -80,7 +83,7 @@ def drain_inbox(house: Deployment) -> Ingested:
             waiting[found.value] += 1
         else:
             run.take(path, found)
-    run.settle()
+    run.settle(waiting)
     intake = run.intake
     outcome = Ingested(
         files=0,
@@ -104,31 +107,40 @@ class _Run:
         self.intake = Intake(house)
         self.refused: Counter[str] = Counter()
         self.taken = 0
-        self._held: dict[tuple[str, frozenset[str] | None], tuple[Gate, list[bytes]]] = {}
+        self._held: dict[tuple[str, frozenset[str] | None], tuple[Gate, list[_Opened]]] = {}
         self._held_bytes = 0
         self._done: list[Path] = []
+        self._notes = TakenInFile(house.home.folder("runs"))
+        self._days: dict[str, str | None] = {}
+        self._unnoted: Counter[str] = Counter()
 
     def take(self, path: Path, found: _Opened | Refusal) -> None:
         """Take up one batch; now and then, let go of all that were."""
         self._done.append(path)
         if isinstance(found, Refusal):
             self.refused[found.value] += 1
+            self._unnoted[found.value] += 1
         else:
             self.taken += 1
             _gate, held = self._held.setdefault(
                 (found.build, found.gate.locations), (found.gate, [])
             )
-            held.append(found.records)
+            held.append(found)
             self._held_bytes += len(found.records)
         sealed = self._check() if self._held_bytes >= _CHUNK_BYTES else False
         if sealed or len(self._done) >= _AT_ONCE:
             self.settle()
 
-    def settle(self) -> None:
-        """Make durable what came out of the batches, and only then let go of them."""
+    def settle(self, waiting: Mapping[str, int] | None = None) -> None:
+        """Make durable what came out of the batches, and only then let go of them.
+
+        Whose they were is noted between the two, so that a killed run, run again, notes it too.
+        """
         self._check()
         self.intake.seal()
         self.intake.count_rejections()
+        self._notes.add(self.house.now, self._days, self._unnoted, waiting)
+        self._days, self._unnoted = {}, Counter()
         self.house.inbox.remove(self._done)
         self._done = []
 
@@ -136,10 +148,19 @@ class _Run:
         """Check the records held; return whether everything accepted so far was sealed."""
         sealed = False
         for (build, _locations), (gate, held) in self._held.items():
-            sealed = self.intake.take(b"\n".join(held), build, gate)
+            before = self.intake.accepted
+            sealed = self.intake.take(b"\n".join(one.records for one in held), build, gate)
+            if self.intake.accepted > before:
+                self._note(held)
         self._held = {}
         self._held_bytes = 0
         return sealed
+
+    def _note(self, held: Iterable[_Opened]) -> None:
+        """Remember whose records were taken, and the latest day in them."""
+        for one in held:
+            days = (self._days.get(one.agent), _latest_day(one.records, one.gate.days))
+            self._days[one.agent] = max(filter(None, days), default=None)
 
 
 class _Opener:
@@ -186,7 +207,7 @@ class _Opener:
             return Refusal.NOT_OPENED
         if self._is_behind(came) and self._seems_early(records):
             return Wait.CLOCK
-        return _Opened(records, found.header.build, self._gate(agent.locations))
+        return _Opened(agent.id, records, found.header.build, self._gate(agent.locations))
 
     def _is_behind(self, came: dt.datetime) -> bool:
         """Say whether this run's clock is behind that of the log, or of the batch's coming."""
@@ -222,3 +243,13 @@ class _Opener:
             max_bytes = self._house.config.max_bytes
             self._gates[locations] = Gate(self._house.gate, max_bytes, frozenset(locations))
         return self._gates[locations]
+
+
+def _latest_day(records: bytes, gate: DayGate) -> str | None:
+    """Return the later of the first and the last record's day, as far as it may be taken in.
+
+    Agents send a day a batch, so no other needs to be looked for; one that is refused is not kept.
+    """
+    ends = (_DAY.search(records), _DAY.match(records, max(0, records.rfind(b'"day"'))))
+    days = {day for end in ends if end is not None and (day := parse_day(end[1].decode()))}
+    return max((day.isoformat() for day in days if gate.reason(day) is None), default=None)

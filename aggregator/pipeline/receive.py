@@ -20,6 +20,7 @@ from aggregator.model.profile import Profile
 from aggregator.rules.calendar import Calendar, DayGate
 from aggregator.stores import atomic
 from aggregator.stores.agents import Agent, AgentStore, KnownAgents, agent_of
+from aggregator.stores.contacts import Contacts
 from aggregator.stores.home import Home
 from aggregator.stores.inbox import SUFFIX, Inbox
 from aggregator.stores.receipts import ReceiptStore
@@ -74,14 +75,21 @@ class Receiver:
         receipts = ReceiptStore(home.folder("audit"))
         self._purged = Watched(receipts.folder, receipts.purged_through)
         self._locks = tuple(threading.Lock() for _ in range(_LOCKS))
+        self._contacts = Contacts(self.inbox.folder)
 
     def sender(self, token: str, now: dt.datetime) -> Agent | Refusal:
-        """Return the agent whose token this is at `now`, or why it is nobody's."""
+        """Return the agent whose token this is at `now`, or why it is nobody's.
+
+        That one that may send was heard is noted, and nothing else of the request.
+        """
         name = agent_of(token)
         agent = None if name is None else self._agents.load(name)
         if agent is None or not agent.has_token(token, now):
             return Refusal.UNKNOWN_TOKEN
-        return agent if agent.revoked_at is None else Refusal.REVOKED
+        if agent.revoked_at is not None:
+            return Refusal.REVOKED
+        self._contacts.hear(agent.id, now)
+        return agent
 
     def take(self, agent: Agent, content: bytes, now: dt.datetime) -> Taken | Refusal:
         """Keep one batch of `agent`, durably, or say why not."""

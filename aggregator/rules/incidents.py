@@ -13,18 +13,21 @@ from typing import Final
 
 from aggregator.model.days import instant
 from aggregator.model.runs import Facts, Incident, Known, Trouble
+from aggregator.rules.health_agents import SILENT_AFTER
 
 PURGE_LATE_AFTER: Final = dt.timedelta(hours=2)
 """The purge is tried every hour; later than this its job does not do its work (CL-2, CV-5)."""
 DAYS_LATE_AFTER: Final = dt.timedelta(hours=48)
 LITTLE_DISK: Final = 1_000_000_000
+SILENT_SETTLES: Final = dt.timedelta(hours=2)
+"""After an outage of the door, agents try again within a quarter of an hour."""
 
 
 def find(facts: Facts) -> list[Incident]:
     """Return the troubles that last at `facts.now`, the worst first."""
     found = [
         *_purge(facts), *_clock(facts), *_failed(facts), *_overdue(facts), *_days(facts),
-        *_disk(facts), *_settings(facts),
+        *_silent(facts), *_disk(facts), *_settings(facts),
     ]  # fmt: skip
     order = list(Trouble)
     return sorted(found, key=lambda incident: (order.index(incident.trouble), incident.key))
@@ -105,6 +108,23 @@ def _days(facts: Facts) -> Iterator[Incident]:
             f"days that are due and not closed: {count}, the oldest {facts.due_days[0]}",
             "run: aggregator run daily",
         )
+
+
+def _silent(facts: Facts) -> Iterator[Incident]:
+    """Tell of all agents that are silent as of one trouble; the report names them."""
+    if not facts.silent_since:
+        return
+    count = len(facts.silent_since)
+    hours = int(SILENT_AFTER.total_seconds() // 3600)
+    who = "1 agent was" if count == 1 else f"{count:,} agents were"
+    yield Incident(
+        "agents_silent",
+        Trouble.AGENTS_SILENT,
+        min(facts.silent_since) + SILENT_AFTER,
+        f"{who} not heard for {hours} h",
+        "see: aggregator report health",
+        settles=SILENT_SETTLES,
+    )
 
 
 def _disk(facts: Facts) -> Iterator[Incident]:

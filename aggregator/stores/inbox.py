@@ -55,12 +55,18 @@ class Inbox:
                 continue
 
     def others(self) -> int:
-        """Return how many files lie in the inbox that are no batches, nor on their way."""
+        """Return how many files lie in the inbox that are no batches, nor on their way.
+
+        What is hidden, or in a hidden folder, is the door's own or of whoever drops files.
+        """
         endings = (SUFFIX, atomic.TEMPORARY_SUFFIX)
         return sum(
-            _is_file(path) and not path.name.startswith(".") and not path.name.endswith(endings)
+            not path.name.endswith(endings) and not self._is_hidden(path) and _is_file(path)
             for path in self.folder.rglob("*")
         )
+
+    def _is_hidden(self, path: Path) -> bool:
+        return any(part.startswith(".") for part in path.relative_to(self.folder).parts)
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove batches, durably."""

@@ -200,9 +200,9 @@ class Running:
         wait_until(lambda: not self.server.server_state.connections)
 
     def waiting(self) -> dict[str, bytes]:
-        """Return what lies in the inbox, but for the door's lock."""
+        """Return what lies in the inbox, but for what is hidden: the door's lock, its contacts."""
         found = self.home.files("inbox")
-        return {name: content for name, content in found.items() if not name.endswith(".lock")}
+        return {name: content for name, content in found.items() if "/." not in name}
 
 
 def make_home(root: Path, settings: str) -> tuple[TinyHome, FakeAgent, MonthKeys]:

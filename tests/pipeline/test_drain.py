@@ -279,7 +279,7 @@ def test_a_drain_killed_at_any_step_is_simply_run_again(
         patch.setattr(os, "replace", dying(os.replace))
         patch.setattr(Path, "unlink", dying(Path.unlink))
         drain(home)
-    assert (left < 0) == (step < 5)
+    assert (left < 0) == (step < 6)
     drain(home)
     assert not list((home.root / "inbox").rglob("*.batch"))
     home.rollup()

@@ -311,11 +311,12 @@ def test_the_list_tells_no_secret(home: TinyHome, agent: Path, run: Run) -> None
     assert rows == [
         {
             "agent": "de-fra-01", "locations": ["us-nyc"], "state": "revoked",
-            "enrolled_day": "2026-10-01", "credentials_until": [],
+            "enrolled_day": "2026-10-01", "heard_at": None, "credentials_until": [],
         },
         {
             "agent": "us-nyc-01", "locations": ["us-nyc"], "state": "enrolled",
-            "enrolled_day": "2026-10-01", "credentials_until": ["2026-10-02T12:00:00Z", None],
+            "enrolled_day": "2026-10-01", "heard_at": None,
+            "credentials_until": ["2026-10-02T12:00:00Z", None],
         },
     ]  # fmt: skip
     table = run(home.root, "agent", "list", now=LATER)

@@ -289,7 +289,10 @@ def _tells_the_same(old: Path, told: dict[str, Any], run: Run, *, entries: int) 
         "notices": ("fairuse", "list"),
     }  # fmt: skip
     for name, words in asked.items():
-        assert run(old, *words, "--json", now=NOW).json == told[name], name
+        found = run(old, *words, "--json", now=NOW).json
+        for row in found["rows"] if name == "agents" else ():
+            assert row.pop("heard_at") is None  # which the older release did not tell
+        assert found == told[name], name
     status = run(old, "status", "--json", now=NOW).json
     same = told["status"].keys() - {"last_entry_at"}
     assert {name: status[name] for name in same} == {name: told["status"][name] for name in same}

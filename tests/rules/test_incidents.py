@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aggregator.model.runs import Facts, Incident, Known, Run, Trouble
 from aggregator.rules import incidents
+from aggregator.rules.health_agents import SILENT_AFTER
 
 NOW = dt.datetime(2026, 11, 3, 6, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -76,6 +77,22 @@ def test_days_disk_and_settings_are_looked_at() -> None:
     wrong = (("door", "x"), ("mail", "y"))
     found = incidents.find(dataclasses.replace(FINE, settings_problems=wrong))
     assert [one.key for one in found] == ["settings:door", "settings:mail"]
+
+
+def test_silent_agents_are_one_trouble_that_settles_after_an_outage_of_the_door() -> None:
+    gone = (NOW - 2 * DAY, NOW - 30 * HOUR, NOW - 3 * DAY)
+    (found,) = incidents.find(dataclasses.replace(FINE, silent_since=gone))
+    assert found.trouble is Trouble.AGENTS_SILENT
+    assert found.since == NOW - 3 * DAY + SILENT_AFTER
+    assert (found.what, found.remedy) == (
+        "3 agents were not heard for 27 h", "see: aggregator report health"
+    )  # fmt: skip
+    (one,) = incidents.find(dataclasses.replace(FINE, silent_since=gone[:1]))
+    assert (one.key, one.what) == (found.key, "1 agent was not heard for 27 h")
+    teller = Teller()
+    assert teller.look(NOW, found) == ([], [])
+    assert teller.look(NOW + HOUR, found) == ([], [])
+    assert teller.look(NOW + 2 * HOUR, found) == (["agents_silent"], [])
 
 
 def test_a_job_that_is_switched_off_fails_no_more() -> None:
@@ -179,6 +196,7 @@ def test_every_kind_of_trouble_can_be_found(trouble: Trouble) -> None:
         clock_doubt_since=NOW,
         due_days=("2026-10-30",),
         days_lag=3 * DAY,
+        silent_since=(NOW - 3 * DAY,),
         free_bytes=1,
         settings_problems=(("mail", "x"),),
     )

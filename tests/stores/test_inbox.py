@@ -36,7 +36,8 @@ def test_a_write_that_fails_leaves_nothing(inbox: Inbox, monkeypatch: pytest.Mon
 
 
 def test_batches_may_lie_in_folders_and_what_is_on_its_way_is_none(inbox: Inbox) -> None:
-    for name in ("b.batch", "server-1/a.batch", "c.batch.part", ".d.batch.x8Fk2", ".door.lock"):
+    on_its_way = ("c.batch.part", ".d.batch.x8Fk2", ".door.lock", ".heard/us-nyc-01")
+    for name in ("b.batch", "server-1/a.batch", *on_its_way):
         path = inbox.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
