@@ -148,7 +148,11 @@ class TinyHome:
     def tables(self, *, rejections: bool = False) -> dict[str, bytes]:
         """Return every table file; counts that go by arrival only if asked for."""
         found = self.files("tables")
-        return {n: data for n, data in found.items() if rejections or "rejections" not in n}
+        return {
+            name: data
+            for name, data in found.items()
+            if name.endswith(".parquet") and (rejections or "rejections" not in name)
+        }
 
     def files(self, under: str = "") -> dict[str, bytes]:
         """Return every file below `under` by its path in the home."""

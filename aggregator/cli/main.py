@@ -23,6 +23,7 @@ _COMMANDS = {
     "rollup": ("rollup", "Close every day that is due and write its tables."),
     "purge": ("purge", "Destroy the raw counters of every month that is over."),
     "report": ("report", "Read the tables: usage, connections, apps, fair use, rejections."),
+    "export": ("export", "Write the public release of a purged month."),
     "fairuse": ("fairuse", "Who exceeds a fair-use rule, and the mails that tell of it."),
     "serve": ("serve", "Open the HTTP door for agents."),
     "agent": ("agent", "Enrol agents, list, rotate and revoke them."),

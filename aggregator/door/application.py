@@ -21,7 +21,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import aggregator
 from aggregator.door import answers
 from aggregator.door.answers import EarlyRefusal, Fault, Word
 from aggregator.door.journal import Journal
@@ -29,6 +28,7 @@ from aggregator.door.limits import Budget, Limits, Rates
 from aggregator.door.metrics import CONTENT_TYPE, Gauges, Metrics
 from aggregator.errors import AggregatorError, BadInputError
 from aggregator.pipeline.receive import Receiver, Refusal
+from aggregator.stores import schemas
 from aggregator.stores.agents import Agent
 from aggregator.wire.batch import MAX_BATCH_BYTES, read_header
 
@@ -87,7 +87,7 @@ class Door:
         self._bodies: Counter[str] = Counter()
         self._threads = ThreadPoolExecutor(_THREADS, "door")
         self._is_low = False
-        self._description = _description()
+        self._description = schemas.path(_DESCRIPTION).read_bytes()
 
     @functools.cached_property
     def routes(self) -> tuple[Route, ...]:
@@ -307,10 +307,3 @@ def _waiting(paths: Iterable[Path]) -> tuple[int, int]:
         with contextlib.suppress(FileNotFoundError):
             sizes.append(path.stat().st_size)
     return len(sizes), sum(sizes)
-
-
-def _description() -> bytes:
-    """Return the OpenAPI description, which lies in the package, or beside it in the source."""
-    package = Path(aggregator.__file__).parent
-    places = [folder / "schemas" / _DESCRIPTION for folder in (package, package.parent)]
-    return next((path for path in places if path.exists()), places[0]).read_bytes()

@@ -27,6 +27,9 @@ largest_percent = 50   # of a cell's bytes that its largest user may have
 two_largest_percent = 85
 # allow_k_below_2 = false   # every report repeats it when this is true
 
+# [export]             # the monthly public release (CT-4)
+# k = 50               # users that each of its cells has at the least; never below 50
+
 [grace]
 day_hours = 24         # after a day's end, before it is closed
 purge_hours = 48       # after a month's end, before its raw counters are destroyed (CL-2)
@@ -57,6 +60,9 @@ outweighs_mean = 1000  # tell of a user whose month outweighs this many others
 # "region-benelux" = ["nl-ams", "be-bru", "lu-lux"]
 """
 
+LEAST_EXPORT_K: Final = 50
+"""Users that a cell of a public release has at the least, whatever a profile says (CT-4)."""
+
 # Tables that came after the first profiles were written.
 _NEWER_TABLES: Final = frozenset({"notices_monthly"})
 
@@ -76,6 +82,7 @@ class Profile:
     fair_use: tuple[Rule, ...]
     regions: Mapping[str, str]
     digest: str
+    export_k: int = LEAST_EXPORT_K
 
 
 def parse_profile(text: str) -> Profile:
@@ -85,7 +92,7 @@ def parse_profile(text: str) -> Profile:
     except (ValueError, RecursionError) as error:  # also numbers and depths beyond all measure
         reason = " ".join(str(error).split())
         raise ConfigError(f"the policy profile is not TOML: {reason}") from None
-    known = {"name", "version", "release", "grace", "retention", "fair_use", "regions"}
+    known = {"name", "version", "release", "grace", "retention", "fair_use", "regions", "export"}
     _refuse_unknown(data, known, "")
     release = _table(
         data,
@@ -119,6 +126,7 @@ def parse_profile(text: str) -> Profile:
         fair_use=rules_from(data.get("fair_use", {})),
         regions=_regions(data),
         digest=hashlib.sha256(text.encode()).hexdigest(),
+        export_k=_export_k(data),
     )
 
 
@@ -154,6 +162,14 @@ def _retention(data: Mapping[str, Any]) -> dict[str, int]:
         **dict.fromkeys(TABLES, 0),
         **{name: _integer(table, f"retention.{name}", 0, 1200) for name in named},
     }
+
+
+def _export_k(data: Mapping[str, Any]) -> int:
+    """Return the least users of a cell in a public release; a profile need not name it."""
+    table = _table(data, "export", {"k"})
+    return (
+        _integer(table, "export.k", LEAST_EXPORT_K, 1_000_000) if "k" in table else LEAST_EXPORT_K
+    )
 
 
 def _regions(data: Mapping[str, Any]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from aggregator.errors import IntegrityError
 from aggregator.model.tables import OTHER, OTHER_ASN, TABLES
 from aggregator.pipeline import cells, raw
 from aggregator.pipeline.deployment import Deployment
+from aggregator.pipeline.dictionary import keep_dictionary
 from aggregator.rules import release, rollup
 from aggregator.rules.release import Crowd
 from aggregator.stores.engine import DuckDBEngine, Engine
@@ -75,6 +76,7 @@ def close_due_days(house: Deployment, through: str | None = None) -> Closed:
     days = [day for day in due_days(house) if through is None or day <= through]
     closed = close_days(house, days)
     record_closed(house)
+    keep_dictionary(house)
     return closed
 
 
