@@ -33,11 +33,10 @@ Nothing needs to be configured to read them, and nothing but this software shoul
 duckdb    SELECT * FROM read_parquet('usage_daily/*/*.parquet', hive_partitioning = true);
 polars    pl.scan_parquet("usage_daily/", hive_partitioning=True)
 pandas    pd.read_parquet("usage_daily/")
-          pd.read_parquet("usage_monthly/", partitioning=None)
 spark     spark.read.parquet("usage_daily/")
 ```
 
-A monthly table has its month as a column of its own, too; pandas and Arrow take only one of them.
+pandas reads a monthly table that version 0.1 wrote with `partitioning=None`.
 
 Users are distinct within their row only: of days, or of locations, they must not be added up as
 if they were persons. The text below, and `dictionary.json`, are generated from the schemas.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from aggregator.pipeline import dictionary
 from aggregator.pipeline.deployment import Deployment
 from aggregator.rules.periods import Span
 from aggregator.site import connections, figures, kept
@@ -64,7 +65,7 @@ def _views(house: Deployment, numbers: Figures | None) -> Iterator[View]:
         yield kept.crowd(numbers, house.profile.k)
     yield kept.fair_use(house)
     yield kept.retention(house)
-    yield kept.policy(house, _dictionary())
+    yield kept.policy(house, dictionary.table_entries(house.profile))
 
 
 def _nothing() -> View:
@@ -91,7 +92,3 @@ def _json(data: Mapping[str, Any]) -> str:
     """Return JSON that is safe inside an element of a page."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, default=str)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _dictionary() -> Sequence[Mapping[str, Any]]:
-    return ()

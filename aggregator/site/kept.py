@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aggregator.model.days import instant
 from aggregator.model.profile import Profile
 from aggregator.model.tables import TABLES
 from aggregator.pipeline.deployment import Deployment
+from aggregator.pipeline.dictionary import Entry
 from aggregator.pipeline.report_rows import CROWD_FLOOR
 from aggregator.pipeline.status import next_purge
 from aggregator.site import figures as numbers
@@ -229,12 +230,17 @@ def _receipts(house: Deployment) -> Table:
     return Table("receipts-table", "Purges", columns, rows, empty="No month was purged yet.")
 
 
-def policy(house: Deployment, dictionary: Sequence[Mapping[str, Any]]) -> View:
+def policy(house: Deployment, dictionary: Sequence[Entry]) -> View:
     """Return the page of the policy: the profile in force, and what every column means."""
     profile = house.profile
     text = house.home.profile_path.read_text("utf-8")
     sections = [
-        Section(f"table-{one['name']}", one["name"], (_columns(one),)) for one in dictionary
+        Section(
+            f"table-{one.table}",
+            one.table,
+            (Words((one.description, f"Kept: {one.retention}.")), _columns(one)),
+        )
+        for one in dictionary
     ]
     return View(
         "policy.html", "Policy", "What this service lets itself know, as the machine enforces it.",
@@ -262,7 +268,7 @@ def _promises(profile: Profile) -> tuple[str, ...]:
     )
 
 
-def _columns(table: Mapping[str, Any]) -> Table:
-    rows = [(Cell(one["name"]), Cell(one["type"]), Cell(one["about"])) for one in table["columns"]]
+def _columns(table: Entry) -> Table:
+    rows = [(Cell(one.name), Cell(one.arrow_type), Cell(one.meaning)) for one in table.columns]
     columns = (Column("column"), Column("type"), Column("meaning"))
-    return Table(f"columns-{table['name']}", table["about"], columns, rows)
+    return Table(f"columns-{table.table}", f"Columns of {table.table}", columns, rows)

@@ -17,7 +17,7 @@ from dashboard.running import PASSWORD, Running, opened, with_password
 from aggregator.dashboard.application import SECONDS_A_TRY
 
 pytestmark = pytest.mark.integration
-NEEDS = ()
+NEEDS = None
 
 ELSEWHERE = "elsewhere.example"
 

@@ -18,7 +18,7 @@ from . import browser
 from .browser import Tab
 
 pytestmark = pytest.mark.integration
-NEEDS = ()
+NEEDS = None
 PAGES = (
     "index", "locations", "connections", "apps", "crowd", "fair-use", "retention", "policy",
 )  # fmt: skip

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from aggregator import app
 from aggregator.model.days import parse_instant
+from aggregator.model.tables import TABLES
 from aggregator.rules.periods import Span
 from aggregator.site.build import pages
 from aggregator.site.figures import change, percent
@@ -269,6 +270,11 @@ def test_nothing_of_a_table_is_markup(home: Path) -> None:
         assert b"<script>alert" not in page.content
         if page.path in PAGES:
             assert Page(page.content.decode()).open == []
+
+
+def test_the_policy_page_describes_every_column(site: dict[str, Page]) -> None:
+    for name, table in TABLES.items():
+        assert list(site["policy.html"].rows(f"columns-{name}")) == list(table.columns)
 
 
 def test_pages_hold_to_a_closed_policy(site: dict[str, Page], year: Path) -> None:
