@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import jsonschema_rs
+import pyarrow.parquet as pq
 import pytest
 from closed import Run
 from pipeline.faults import DeadError, Faults
@@ -151,6 +152,12 @@ def change_monthly(home: Path) -> None:
     partition(home, "usage_monthly", "2026-09").write_bytes(b"other")
 
 
+def change_copy(home: Path) -> None:
+    (path,) = (home / "tables/.months/usage_daily").iterdir()
+    rows = pq.ParquetFile(partition(home, "usage_daily", "2026-10-01")).read()
+    pq.write_table(rows, path)
+
+
 def plant_partition(home: Path) -> None:
     path = partition(home, "usage_daily", "2026-08-01")
     path.parent.mkdir(parents=True)
@@ -174,6 +181,7 @@ def plant_partition(home: Path) -> None:
         (drop_partition, "partitions", "apps_daily of 2026-09-30 is missing"),
         (change_partition, "partitions", "closings_daily of 2026-10-01 is not as it was closed"),
         (change_monthly, "partitions", "usage_monthly of 2026-09 is not as it was closed"),
+        (change_copy, "partitions", "the copy of usage_daily of 2026-09 is not what its days say"),
         (plant_partition, "partitions", "usage_daily of 2026-08-01 is in no closing or receipt"),
     ],
 )

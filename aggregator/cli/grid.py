@@ -76,20 +76,16 @@ def lines(columns: Sequence[Column], width: int) -> list[str]:
         widths[index] = min(_MOST_BAR, widths[index] + max(0, left))
         largest = max(column.bar_of, default=0)
         printed.append([chart.bar(value, largest, widths[index]) for value in column.bar_of])
-    header = _line(columns, widths, [column.name for column in columns])
+    place = _GAP.join(
+        f"{{:{'>' if column.right else '<'}{width}}}"
+        for column, width in zip(columns, widths, strict=True)
+    ).format  # one for all rows: there may be hundreds of thousands
+    header = place(*(column.name for column in columns)).rstrip()
     rule = "─" * (sum(widths) + len(_GAP) * (len(widths) - 1))
-    return [header, rule, *(_line(columns, widths, row) for row in zip(*printed, strict=True))]
+    return [header, rule, *(place(*row).rstrip() for row in zip(*printed, strict=True))]
 
 
 def bold(text: str) -> str:
     """Return `text` in bold where standard output is a terminal that may be styled."""
     styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return f"\033[1m{text}\033[0m" if styled and os.environ.get("TERM") != "dumb" else text
-
-
-def _line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]) -> str:
-    placed = (
-        f"{cell:>{width}}" if column.right else f"{cell:<{width}}"
-        for column, width, cell in zip(columns, widths, cells, strict=True)
-    )
-    return _GAP.join(placed).rstrip()

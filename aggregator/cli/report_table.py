@@ -83,12 +83,14 @@ def columns_of(answer: Report) -> list[Column]:
         values = data[name].to_pylist()
         priority = _PRIORITY.get(name, 0)
         if name in answer.plan.by:
-            cells = [dimension_text(name, value) for value in values]
+            texts = {value: dimension_text(name, value) for value in set(values)}
+            cells = [texts[value] for value in values]
             columns.append(Column(name, cells, right=name == "asn"))
         elif name == "histogram":
             columns.append(Column(name, _sparks(values), priority=priority))
         else:
-            cells = [number_text(name, value) for value in values]
+            texts = {value: number_text(name, value) for value in set(values)}
+            cells = [texts[value] for value in values]
             title = name.removesuffix("_bytes").replace("_percent", " %").replace("_", " ")
             columns.append(Column(title, cells, True, priority))
         if name == main:

@@ -21,6 +21,7 @@ from aggregator.rules import deletion
 from aggregator.rules.deletion import Item
 from aggregator.stores.audit import Entry
 from aggregator.stores.checkpoints import Checkpoint, CheckpointFile
+from aggregator.stores.gathered import Gathered
 
 _KEPT: Final = "checkpoints.ndjson"
 # Not written by the closing of a day: one counts by arrival, two are in the month's receipt.
@@ -172,6 +173,9 @@ def partition_problems(house: Deployment, entries: Sequence[Entry]) -> Iterator[
             # A partition of a month that is still here may be of a close that was interrupted.
             if not known and period[:7] not in open_months:
                 yield Problem("partitions", f"{table} of {period} is in no closing or receipt")
+    for table, month, path in Gathered(house.tables).false():
+        what = f"the copy of {table} of {month} is not what its days say; remove it"
+        yield Problem("partitions", f"{what}: {path.relative_to(house.home.root)}")
 
 
 def checkpoint_problems(

@@ -19,6 +19,7 @@ from aggregator.pipeline.dictionary import keep_dictionary
 from aggregator.rules import release, rollup
 from aggregator.rules.release import Crowd
 from aggregator.stores.engine import DuckDBEngine, Engine
+from aggregator.stores.gathered import keep_months
 from aggregator.stores.keys import MonthKeys
 from aggregator.stores.segments import Segment
 
@@ -77,6 +78,9 @@ def close_due_days(house: Deployment, through: str | None = None) -> Closed:
     closed = close_days(house, days)
     record_closed(house)
     keep_dictionary(house)
+    kept = house.tables.periods("closings_daily")
+    if kept:
+        keep_months(house.tables, kept[-1][:7])
     return closed
 
 

@@ -20,8 +20,9 @@ from aggregator.model.tables import TABLES
 from aggregator.pipeline import close, monthly, notices
 from aggregator.pipeline.deployment import Deployment
 from aggregator.rules import deletion
-from aggregator.rules.deletion import Item, Kind, Step
+from aggregator.rules.deletion import PUBLISHED, Item, Kind, Step
 from aggregator.stores import atomic, custody
+from aggregator.stores.gathered import Gathered
 
 RECEIPT: Final = "purge_receipt.1"
 LATE_AFTER: Final = dt.timedelta(hours=24)
@@ -62,7 +63,7 @@ def remnants(house: Deployment) -> list[str]:
 def plan_purge(house: Deployment, month: str) -> Plan:
     """Return what the purge of `month` will remove, in order and with reasons."""
     items = _inventory(house)
-    steps = deletion.plan(month, (item for item in items if item.kind is not Kind.TABLE))
+    steps = deletion.plan(month, (item for item in items if item.kind not in PUBLISHED))
     steps += deletion.expired(items, month, house.profile.retention_months)
     return Plan(month, house.calendar.purges_at(month), tuple(steps))
 
@@ -209,7 +210,7 @@ def _intent(house: Deployment, month: str, problems: Sequence[str]) -> dict[str,
             "segments": counts[Kind.SEGMENT.value],
             "batches": counts[Kind.BATCH.value],
             "notices": counts[Kind.NOTICE.value],
-            "bytes": sum(step.item.size for step in plan.steps if step.item.kind is not Kind.TABLE),
+            "bytes": sum(s.item.size for s in plan.steps if s.item.kind not in PUBLISHED),
         },
         "expired_partitions": counts[Kind.TABLE.value],
         "method": f"keys overwritten in place twice, synced and removed on {file_system.kind}",
@@ -295,6 +296,7 @@ def _inventory(house: Deployment) -> list[Item]:
         for period in house.tables.periods(table):
             path = house.tables.path(table, period)
             items.append(_item(root, path, Kind.TABLE, period[:7]))
+    items += [_item(root, path, Kind.COPY, month) for month, path in Gathered(house.tables).files()]
     return items
 
 

@@ -17,6 +17,11 @@ class Kind(enum.Enum):
     BATCH = "waiting batch"
     NOTICE = "unsent notice"
     TABLE = "published table"
+    COPY = "copy of a published month"
+
+
+PUBLISHED: Final[Mapping[Kind, int]] = MappingProxyType({Kind.TABLE: 1, Kind.COPY: 2})
+"""What goes by its retention, not with its month; and which part of a path names the table."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ _RULES: Final[Mapping[Kind, tuple[str, str]]] = MappingProxyType(
         Kind.BATCH: ("remove", "batches of {month} that nothing can open any more (CL-2, CV-5)"),
         Kind.NOTICE: ("remove", "notices of {month} expire with it"),
         Kind.TABLE: ("remove", "older than the profile's retention"),
+        Kind.COPY: ("remove", "older than the profile's retention"),
     }
 )
 
@@ -61,15 +67,17 @@ def plan(month: str, items: Iterable[Item]) -> list[Step]:
 
 
 def expired(items: Iterable[Item], month: str, retention_months: Mapping[str, int]) -> list[Step]:
-    """Return the table partitions that are past their retention once `month` is over.
+    """Return the table partitions, and copies of them, past their retention once `month` is over.
 
-    A partition of month m is kept through m + retention; 0 keeps it for ever. The table's name
-    is the second part of an item's path.
+    A partition of month m is kept through m + retention; 0 keeps it for ever. The table's name is
+    the part of an item's path that `PUBLISHED` says.
     """
     steps = []
     for item in items:
-        kept = retention_months.get(item.path.split("/")[1], 0)
-        if item.kind is Kind.TABLE and kept and _number(month) > _number(item.month) + kept:
+        if item.kind not in PUBLISHED:
+            continue
+        kept = retention_months.get(item.path.split("/")[PUBLISHED[item.kind]], 0)
+        if kept and _number(month) > _number(item.month) + kept:
             action, reason = _RULES[item.kind]
             steps.append(Step(action, item, f"{reason} of {kept} months"))
     return steps

@@ -1,14 +1,17 @@
 """Read or add up some columns of many partitions: what reports do, over any number of years.
 
 A day is a file of a few kilobytes, so what costs is opening it: DuckDB opens five years of them
-several times as fast as the general reader of `TableStore` does.
+several times as fast as the general reader of `TableStore` does, and whole months that are
+`Gathered` are one file each.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 import duckdb
@@ -16,6 +19,7 @@ import pyarrow as pa
 
 from aggregator.errors import IntegrityError
 from aggregator.model.tables import TABLES
+from aggregator.stores.gathered import FOLDER, Gathered
 from aggregator.stores.tables import TableStore, arrow_schema
 
 _MONTH: Final = pa.field("month", pa.string(), nullable=False)
@@ -163,17 +167,32 @@ def _query(
         return schema.empty_table()
     folder = str(store.folder.resolve())  # the connection compares paths as texts
     # As TableStore.path has them, but texts: years of days are many.
-    paths = [f"{folder}/{table}/month={period[:7]}/{period}.parquet" for period in periods]
-    try:
-        with duckdb.connect(":memory:") as connection:
-            _close_in(connection, folder)
-            found = connection.sql(text, params={"paths": paths, **values})
-            return found.to_arrow_table().cast(schema)
-    except (duckdb.ConversionException, duckdb.OutOfRangeException):
-        raise OverflowError(table) from None
-    except (duckdb.Error, pa.ArrowException, ValueError):
-        store.read(table, periods)  # slow, but it names the partition
-        raise IntegrityError(f"the partitions of {table} do not read as its schema") from None
+    days = [f"{folder}/{table}/month={period[:7]}/{period}.parquet" for period in periods]
+    months = _with_months(store, table, days)
+    for paths in (months, days) if months != days else (days,):
+        try:
+            with duckdb.connect(":memory:") as connection:
+                _close_in(connection, folder)
+                found = connection.sql(text, params={"paths": paths, **values})
+                return found.to_arrow_table().cast(schema)
+        except (duckdb.ConversionException, duckdb.OutOfRangeException):
+            raise OverflowError(table) from None
+        except (duckdb.Error, pa.ArrowException, ValueError):
+            continue  # a copy that is damaged, or was removed just now: the days say the same
+    store.read(table, periods)  # slow, but it names the partition
+    raise IntegrityError(f"the partitions of {table} do not read as its schema")
+
+
+def _with_months(store: TableStore, table: str, days: Sequence[str]) -> list[str]:
+    """Return the files `days`, those of a whole month replaced by its copy where there is one."""
+    gathered, paths = Gathered(store), []
+    for folder, files in groupby(days, key=os.path.dirname):
+        of_month = list(files)
+        copy = gathered.find(table, folder[-len("YYYY-MM") :], of_month)
+        paths += (
+            of_month if copy is None else [f"{store.folder.resolve()}/{FOLDER}/{table}/{copy.name}"]
+        )
+    return paths
 
 
 def _close_in(connection: duckdb.DuckDBPyConnection, folder: str) -> None:

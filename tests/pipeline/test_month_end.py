@@ -385,15 +385,24 @@ def test_remnants_wait_for_the_clock_too(home: TinyHome, tmp_path: Path) -> None
     assert home.files("raw")
 
 
+def copies(home: TinyHome) -> list[str]:
+    """Return the months of which there is a copy of usage_daily."""
+    return sorted(path.name[:7] for path in (home.root / "tables/.months/usage_daily").iterdir())
+
+
 def test_tables_past_their_retention_expire_with_a_purge(tmp_path: Path) -> None:
     profile = DEFAULT_PROFILE.replace("usage_daily = 0", "usage_daily = 1")
     home = TinyHome.make(tmp_path / "home", "2026-08-01T00:00:00Z", profile)
     for number in (8, 9, 10):
         day = f"2026-{number:02d}-01"
         home.ingest(crowd(day, range(20)), f"{day}T12:00:00Z")
+        home.rollup(f"2026-{number:02d}-03T00:00:00Z")
+        if number == 10:
+            assert copies(home) == ["2026-08", "2026-09"]
         home.purge(f"2026-{number + 1:02d}-03T00:00:00Z")
     house = home.read(DUE)
     assert house.tables.periods("usage_daily") == ["2026-09-01", "2026-10-01"]
+    assert copies(home) == ["2026-09"]
     assert house.tables.periods("usage_monthly") == ["2026-08", "2026-09", "2026-10"]
     assert house.receipts.read("2026-10")["expired_partitions"] == 1
 
