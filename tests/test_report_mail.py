@@ -94,3 +94,26 @@ def test_what_is_no_address_is_not_repeated(home: Path, run: Run) -> None:
     said = run(home, "report", "usage", "--mail", "planted nonsense")
     assert said.code == 2
     assert "planted" not in said.err
+
+
+def test_capacity_and_health_go_by_mail_too(home: Path, run: Run) -> None:
+    with RealServer() as server:
+        configure(home, server.port)
+        for report in ("capacity", "health"):
+            said = run(home, "report", report, "--mail", TO)
+            assert (said.code, said.out) == (0, ""), said.err
+        taken = list(server.mails)
+    capacity, health = (parts(mail.content)[1] for mail in taken)
+    rows = run(home, "report", "capacity", "--json").json
+    csv_rows = list(csv.DictReader(io.StringIO(capacity["text/csv"].get_content())))
+    assert [row["location"] for row in csv_rows] == [row["location"] for row in rows]
+    findings = run(home, "report", "health", "--json").json
+    assert findings
+    text = health["text/plain"].get_content()
+    assert text.startswith("health: no agent is enrolled; ")
+    table = list(csv.DictReader(io.StringIO(health["text/csv"].get_content())))
+    assert [(row["check"], row["what"]) for row in table] == [
+        (row["check"], row["what"]) for row in findings
+    ]
+    assert findings[0]["check"].replace("_", " ") in text or findings[0]["check"] in text
+    assert "image/png" not in health

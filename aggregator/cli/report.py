@@ -11,16 +11,12 @@ import click
 
 from aggregator.cli import show
 from aggregator.cli.options import Globals, command, global_options, take_globals, wall_clock
-from aggregator.errors import UsageError
+from aggregator.cli.report_ways import FORMATS, Way, deliver, way_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aggregator.pipeline.report import Question
-
-_FORMATS: Final = ("table", "json", "csv", "md", "parquet", "openmetrics", "svg", "png")
-_BINARY: Final = ("parquet", "png")
-_WATCH_SECONDS: Final = 60
 
 # kind: what it is, what --by takes, examples.
 _KINDS: Final = {
@@ -127,23 +123,7 @@ def _kind_command(kind: str) -> click.Command:
 
     @command(kind, help=summary, short_help=summary, epilog=f"\b\nExamples:\n{lines}\n")
     @_question_options(dimensions)
-    @click.option("--format", "format_", type=click.Choice(_FORMATS), help="Default: table.")
-    @click.option("--out", metavar="FILE", help="Write to this file instead of standard output.")
-    @click.option(
-        "--mail",
-        "to",
-        metavar="ADDRESS",
-        multiple=True,
-        help="Send it there by the server of [mail], with its rows as CSV.",
-    )
-    @click.option(
-        "--watch",
-        type=click.IntRange(1, 86_400),
-        is_flag=False,
-        flag_value=_WATCH_SECONDS,
-        metavar="[SECONDS]",
-        help="Show it again and again, each minute or so often, until Ctrl-C.",
-    )
+    @way_options(FORMATS)
     def run(
         said: Globals,
         first: str | None,
@@ -153,11 +133,8 @@ def _kind_command(kind: str) -> click.Command:
         compare: bool,
         sort: str | None,
         limit: int | None,
-        format_: str | None,
-        out: str | None,
-        to: tuple[str, ...],
-        watch: int | None,
         floor: int | None = None,
+        **asked: Any,
     ) -> None:
         from aggregator.pipeline.report import Question
         from aggregator.pipeline.report_rows import CROWD_FLOOR
@@ -165,13 +142,12 @@ def _kind_command(kind: str) -> click.Command:
         names = None if by is None else [name.strip() for name in by.split(",")]
         floor = floor or CROWD_FLOOR
         question = Question(names, first, last, where, sort, limit, compare, floor)
-        chosen = chosen_format(said, format_, out)
-        if to:
-            _mail(said, kind, question, to, given=(format_, out, watch))
-        elif watch is None:
-            _report(said, kind, question, chosen, out)
-        else:
-            _watch(watch, chosen, out, lambda: _report(said, kind, question, chosen, None))
+        deliver(
+            said,
+            asked,
+            lambda way: _report(said, kind, question, way),
+            lambda to: _mail(said, kind, question, to),
+        )
 
     if kind == "crowd":
         run = click.option(
@@ -220,32 +196,19 @@ for _kind in _KINDS:
     report_command.add_command(_kind_command(_kind))
 
 
-def chosen_format(said: Globals, format_: str | None, out: str | None) -> str:
-    """Return the format that is meant; UsageError for one that contradicts, or is not seen."""
-    if said.json and format_ not in (None, "json"):
-        raise UsageError(f"--json and --format {format_} contradict each other; give one")
-    chosen = "json" if said.json else format_ or "table"
-    if chosen in _BINARY and out in (None, "-") and sys.stdout.isatty():
-        name = {"parquet": "Parquet", "png": "PNG"}[chosen]
-        raise UsageError(f"a terminal cannot show {name}; name a file with --out FILE, or pipe it")
-    return chosen
-
-
-def _report(said: Globals, kind: str, question: Question, chosen: str, out: str | None) -> None:
-    from aggregator.cli import output, report_table
-    from aggregator.cli.formats import FORMATS
+def _report(said: Globals, kind: str, question: Question, way: Way) -> None:
+    from aggregator.cli import formats, output, report_table
     from aggregator.pipeline import report
 
-    drawn = chosen == "table"
-    plan = report.plan(kind, question, _today(said), trend=drawn)
+    plan = report.plan(kind, question, _today(said), trend=way.is_table)
     house = said.read()
     answer = report.gather(house, plan)
     notes: list[str] = []
-    if drawn:
-        data, notes = report_table.as_table(answer, to_file=out not in (None, "-"))
+    if way.is_table:
+        data, notes = report_table.as_table(answer, to_file=way.to_file)
     else:
-        data = FORMATS[chosen](answer)
-    output.put(data, out)
+        data = formats.FORMATS[way.format](answer)
+    output.put(data, way.out)
     for line in (*report_table.footer(house, answer), *notes):
         show.words(said, line)
     if house.profile.k < 2:  # even with --quiet: whoever reads the report must know
@@ -256,40 +219,22 @@ def _report(said: Globals, kind: str, question: Question, chosen: str, out: str 
         )
 
 
-def _mail(
-    said: Globals, kind: str, question: Question, to: Sequence[str], given: Sequence[object]
-) -> None:
-    from aggregator.cli import report_mail
+def _mail(said: Globals, kind: str, question: Question, to: Sequence[str]) -> None:
+    from aggregator.cli import report_mail, report_table
     from aggregator.cli.picture import as_png
     from aggregator.pipeline import report
 
-    if said.json or any(one is not None for one in given):
-        raise UsageError("--mail sends a table and its CSV; leave --format, --out and --watch away")
     house = said.read()
     answer = report.gather(house, report.plan(kind, question, _today(said), trend=True))
-    report_mail.send(house, kind, answer, to, as_png(answer) if answer.data.num_rows else None)
-    show.words(said, f"the mail server took it for {show.counted(len(to), 'address', 'addresses')}")
+    letter = report_mail.Letter(
+        kind,
+        report_mail.title(kind, answer),
+        answer,
+        report_table.footer(house, answer),
+        as_png(answer) if answer.data.num_rows else None,
+    )
+    report_mail.send(house, letter, to)
 
 
 def _today(said: Globals) -> dt.date:
     return (said.now or wall_clock()).date()
-
-
-def _watch(seconds: int, chosen: str, out: str | None, tell: Callable[[], None]) -> None:
-    """Show a table again and again until Ctrl-C, which is how it is meant to end."""
-    import threading
-
-    if chosen != "table" or out is not None:
-        raise UsageError("--watch shows a table on the terminal; leave --format and --out away")
-    pause = threading.Event()
-    clear = "\033[H\033[2J\033[3J" if sys.stdout.isatty() else ""
-    try:
-        while True:
-            sys.stdout.write(clear)
-            tell()
-            print(f"every {seconds} s; Ctrl-C ends it", file=sys.stderr, flush=True)
-            pause.wait(seconds)
-            if not clear:
-                print()
-    except KeyboardInterrupt:
-        print(file=sys.stderr)

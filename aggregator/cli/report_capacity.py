@@ -8,17 +8,19 @@ import click
 
 from aggregator.cli import show
 from aggregator.cli.options import Globals, command
+from aggregator.cli.report_ways import Way, deliver, way_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from aggregator.pipeline.capacity import Capacity
 
-_FORMATS = ("table", "json", "csv", "md", "parquet")
+_FORMATS = ("table", "json", "csv", "md", "parquet", "svg", "png")
 _EPILOG = """\b
 Examples:
   aggregator report capacity --limit 10
   aggregator report capacity --server-mbits 800 --sort -servers_needed
+  aggregator report capacity --limit 20 --mail capacity@provider.example
   aggregator report capacity --ahead 180 --where location=de-fra,us-nyc --format json
 \b
 The forecast is of a mean day in the week that ends --ahead days after the last closed one: a line
@@ -49,36 +51,46 @@ to come; an evening has two or three times as much. other is never forecast: wha
     metavar="MBITS",
     help="What a server carries as the mean of a day, in Mbit/s: tells how many are needed.",
 )
-@click.option("--format", "format_", type=click.Choice(_FORMATS), help="Default: table.")
-@click.option("--out", metavar="FILE", help="Write to this file instead of standard output.")
-def capacity_command(
-    said: Globals, ahead: int, server_mbits: float | None, format_: str | None, out: str | None,
-    **asked: Any,
-) -> None:  # fmt: skip
+@way_options(_FORMATS)
+def capacity_command(said: Globals, ahead: int, server_mbits: float | None, **asked: Any) -> None:
     """Show where a server is needed: peak days, growth, what a user takes, a forecast.
 
     That whose servers have the most to carry comes first.
     """
-    from aggregator.cli import output, report_table
-    from aggregator.cli.formats import FORMATS
-    from aggregator.cli.report import chosen_format
     from aggregator.pipeline import capacity
     from aggregator.pipeline.report import Question
 
-    chosen = chosen_format(said, format_, out)
-    question = Question(
-        None, asked["first"], asked["last"], asked["where"], asked["sort"], asked["limit"]
-    )
-    found = capacity.gather(said.read(), capacity.Wish(question, ahead, server_mbits))
-    notes: list[str] = []
-    if chosen == "table":
-        shown = report_table.without_empty(found.report)
-        data, notes = report_table.as_table(shown, to_file=out not in (None, "-"))
-    else:
-        data = FORMATS[chosen](found.report)
-    output.put(data, out)
-    for line in (*_footer(found, ahead), *notes):
-        show.words(said, line)
+    names = ("first", "last", "where", "sort", "limit")
+    wish = capacity.Wish(Question(None, *(asked.pop(name) for name in names)), ahead, server_mbits)
+
+    def tell(way: Way) -> None:
+        from aggregator.cli import formats, output, report_table
+
+        found = capacity.gather(said.read(), wish)
+        notes: list[str] = []
+        if way.is_table:
+            shown = report_table.without_empty(found.report)
+            data, notes = report_table.as_table(shown, to_file=way.to_file)
+        else:
+            data = formats.FORMATS[way.format](found.report)
+        output.put(data, way.out)
+        for line in (*_footer(found, ahead), *notes):
+            show.words(said, line)
+
+    def mail(to: Sequence[str]) -> None:
+        from aggregator.cli import report_mail, report_table
+        from aggregator.cli.picture import as_png
+
+        house = said.read()
+        found = capacity.gather(house, wish)
+        answer = report_table.without_empty(found.report)
+        title = report_mail.title("capacity", answer)
+        picture = as_png(answer) if answer.data.num_rows else None
+        report_mail.send(
+            house, report_mail.Letter("capacity", title, answer, _footer(found, ahead), picture), to
+        )
+
+    deliver(said, asked, tell, mail)
 
 
 def _footer(found: Capacity, ahead: int) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from aggregator.cli import grid, show
 from aggregator.cli.options import Globals, command
+from aggregator.cli.report_ways import Way, deliver, way_options
 
 if TYPE_CHECKING:
     from aggregator.pipeline.deployment import Deployment
@@ -33,6 +34,7 @@ _EPILOG = """\b
 Examples:
   aggregator report health
   aggregator report health --all --format md --out health.md
+  aggregator report health --watch 300
   aggregator report health --json | jq -r '.[] | select(.state == "problem") | .subject'
 \b
 An agent asks for keys every hour, with users or without; it is silent when it was not heard for
@@ -44,31 +46,52 @@ says nothing of what is found.
 
 @command("health", epilog=_EPILOG)
 @click.option("--all", "everything", is_flag=True, help="Also what is well.")
-@click.option("--format", "format_", type=click.Choice(_FORMATS), help="Default: table.")
-@click.option("--out", metavar="FILE", help="Write to this file instead of standard output.")
-def health_command(said: Globals, everything: bool, format_: str | None, out: str | None) -> None:
+@way_options(_FORMATS)
+def health_command(said: Globals, everything: bool, **asked: Any) -> None:
     """Show what is wrong, the worst first: agents, counters, rejections, late bytes, lag.
 
     Silent agents, frozen counters, batches that wait or were refused, records rejected more than is
     usual, bytes that came late, days and jobs that are behind, days withheld.
     """
-    from aggregator.cli import output
-    from aggregator.cli.formats import FORMATS
-    from aggregator.cli.report import chosen_format
     from aggregator.pipeline import health
-    from aggregator.rules.health import State, ordered
 
-    chosen = chosen_format(said, format_, out)
-    house = said.read()
-    findings = ordered([*health.gather(house), *_of_jobs(house)])
-    shown = [one for one in findings if everything or one.state is not State.OK]
-    if chosen == "table":
-        width = grid.width_of_output() if out in (None, "-") else grid.FILE_WIDTH
-        data = "".join(f"{line}\n" for line in _table(shown, width, everything=everything)).encode()
-    else:
-        data = FORMATS[chosen](_report(shown))
-    output.put(data, out)
-    show.words(said, health.summary(findings))
+    def tell(way: Way) -> None:
+        from aggregator.cli import formats, output
+
+        findings = _findings(said.read())
+        shown = _shown(findings, everything=everything)
+        if way.is_table:
+            width = grid.FILE_WIDTH if way.to_file else grid.width_of_output()
+            lines = _table(shown, width, everything=everything)
+            data = "".join(f"{line}\n" for line in lines).encode()
+        else:
+            data = formats.FORMATS[way.format](_report(shown))
+        output.put(data, way.out)
+        show.words(said, health.summary(findings))
+
+    def mail(to: Sequence[str]) -> None:
+        from aggregator.cli import report_mail
+
+        house = said.read()
+        findings = _findings(house)
+        title = f"health: {health.summary(findings)}"
+        answer = _report(_shown(findings, everything=everything))
+        report_mail.send(house, report_mail.Letter("health", title, answer, ()), to)
+
+    deliver(said, asked, tell, mail)
+
+
+def _findings(house: Deployment) -> list[Finding]:
+    from aggregator.pipeline import health
+    from aggregator.rules.health import ordered
+
+    return ordered([*health.gather(house), *_of_jobs(house)])
+
+
+def _shown(findings: Sequence[Finding], *, everything: bool) -> list[Finding]:
+    from aggregator.rules.health import State
+
+    return [one for one in findings if everything or one.state is not State.OK]
 
 
 def _of_jobs(house: Deployment) -> Iterator[Finding]:

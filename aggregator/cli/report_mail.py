@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
@@ -21,37 +22,51 @@ _STYLE: Final = "border-collapse:collapse;font:13px/1.5 sans-serif"
 _CELL: Final = "padding:2px 8px;border-bottom:1px solid #ddd;text-align:"
 
 
-def send(
-    house: Deployment, kind: str, answer: Report, to: Sequence[str], picture: bytes | None
-) -> None:
-    """Send a report to the addresses `to`, with its chart as PNG if there is one."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Letter:
+    """A report and what is said of it: its name, a title, words beneath, and its chart as PNG."""
+
+    kind: str
+    title: str
+    answer: Report
+    notes: Sequence[str]
+    picture: bytes | None = None
+
+
+def send(house: Deployment, letter: Letter, to: Sequence[str]) -> None:
+    """Send a report to the addresses `to`."""
     from aggregator.pipeline import post
 
-    post.send_report(house, to, compose(house, kind, answer, picture))
+    post.send_report(house, to, compose(house, letter))
 
 
-def compose(house: Deployment, kind: str, answer: Report, picture: bytes | None) -> Post:
+def compose(house: Deployment, letter: Letter) -> Post:
     """Return the mail of a report; its table has the first fifty rows, the CSV all."""
     from aggregator.mail.plain import PICTURE, Attachment, Post
 
-    title = _title(kind, answer)
-    notes = [*report_table.footer(house, answer), *_left_out(answer), _why(house)]
+    answer, title = letter.answer, letter.title
+    notes = [*letter.notes, *_left_out(answer), _why(house)]
     columns = report_table.columns_of(report_table.sliced(answer, _MOST_ROWS))
     shown, _ = grid.fit(columns, _WIDTH)
     lines = grid.lines(shown, _WIDTH) if answer.data.num_rows else []
     text = "\n".join([title, "", *lines, "", *notes, ""])
-    chart = f'<p><img src="cid:{PICTURE}" alt="{escape(title)}" width="720"></p>' if picture else ""
+    chart = (
+        f'<p><img src="cid:{PICTURE}" alt="{escape(title)}" width="720"></p>'
+        if letter.picture
+        else ""
+    )
     words = "".join(f"<p>{escape(note)}</p>" for note in notes)
     html = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
         f'<body style="font:14px/1.5 sans-serif"><h1 style="font-size:18px">{escape(title)}</h1>'
         f"{chart}{_table(columns)}{words}</body></html>"
     )
-    csv = Attachment(f"{kind}.csv", "text/csv", as_csv(answer))
-    return Post(f"[usage-aggregator] {title}", text, html, (csv,), picture)
+    csv = Attachment(f"{letter.kind}.csv", "text/csv", as_csv(answer))
+    return Post(f"[usage-aggregator] {title}", text, html, (csv,), letter.picture)
 
 
-def _title(kind: str, answer: Report) -> str:
+def title(kind: str, answer: Report) -> str:
+    """Return what a report is called: its kind, its dimensions, and its time."""
     by = " and ".join(answer.plan.by)
     if not answer.periods:
         return f"{kind} by {by}: nothing"

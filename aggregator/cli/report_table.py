@@ -77,7 +77,8 @@ def columns_of(answer: Report) -> list[Column]:
     data = report_rows.with_success_percent(answer.data)
     if data.num_rows > _DRAWN_ROWS and "histogram" in data.column_names:
         data = data.drop_columns(["histogram"])
-    main = report_rows.main_measure(data)
+    has_measures = len(data.column_names) > len(answer.plan.by)
+    main = report_rows.main_measure(data) if has_measures else None
     columns = []
     for name in data.column_names:
         values = data[name].to_pylist()

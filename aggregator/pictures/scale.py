@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 _STEPS = (1, 2, 5, 10)
+_NOTHING: Final = 1e-300
+"""Below it there is no room for five numbers that differ."""
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -13,8 +16,8 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
     There are two at the least, and about `most`.
     """
-    if not high > low:
-        high = low + (abs(low) or 1.0)
+    if not high - low > _NOTHING:
+        high = low + (abs(low) if abs(low) > _NOTHING else 1.0)
     raw = (high - low) / max(1, most - 1)
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(one * unit for one in _STEPS if one * unit >= raw * 0.999)

@@ -57,7 +57,7 @@ class Gathered:
             return False
         data = self.store.read(table, self.store.periods(table, month))
         sink = pa.BufferOutputStream()
-        pq.write_table(data, sink, compression="zstd", compression_level=3)
+        pq.write_table(data, sink, compression="snappy")  # a third faster to read than zstd
         atomic.write(path, bytes(memoryview(sink.getvalue())), mode=0o644)
         return True
 

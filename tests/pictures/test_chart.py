@@ -6,7 +6,7 @@ import itertools
 import re
 from xml.etree import ElementTree as ET
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aggregator.pictures.chart import Chart, Series, bars, lines, spark
@@ -94,6 +94,7 @@ def test_a_spark_is_small() -> None:
 
 
 @given(st.floats(0, 1e18), st.floats(0, 1e18))
+@example(0.0, 5e-324)
 def test_ticks_are_round_and_hold_all(one: float, other: float) -> None:
     low, high = sorted((one, other))
     found = ticks(low, high)
