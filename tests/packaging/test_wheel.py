@@ -149,9 +149,19 @@ def test_what_lies_beside_the_code_is_found(installed: Installed) -> None:
     read = """
 import datetime as dt
 from aggregator.demo import daemons
-from aggregator.door.application import _description
 from aggregator.mail.templates import _SHIPPED
-assert b'"openapi"' in _description()
+from aggregator import dashboard, pictures, site
+from aggregator.cli import picture
+from aggregator.model.tables import TABLES
+from aggregator.stores import schemas
+from pathlib import Path
+assert b'"openapi"' in schemas.path("door.openapi.json").read_bytes()
+assert all(schemas.load(f"{name}.table") for name in TABLES)
+assert schemas.load("public_release.1")
+assert (Path(pictures.__file__).parent / picture._FONT).is_file()
+for name in ("templates/page.html", "assets/site.css", "assets/site.js"):
+    assert (Path(site.__file__).parent / name).is_file()
+assert (Path(dashboard.__file__).parent / "dashboard.css").is_file()
 assert daemons.read_daemons(dt.date(2026, 10, 1)).records
 assert (_SHIPPED / "en" / "sentences.j2").is_file()
 """
