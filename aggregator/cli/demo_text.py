@@ -331,10 +331,12 @@ def _next(home: str, is_kept: bool, now: str) -> list[str]:
     if is_kept:
         return [
             f"aggregator --home {home} report usage --by month,location",
+            f"aggregator --home {home} --now {now} report site --out usage-site",
             f"aggregator --home {home} audit verify",
             f"aggregator --home {home} --now {now} ingest YOUR.ndjson",
         ]
     return [
+        "aggregator demo --home rehearsal        (again, to look around in it)",
         "wg show wg0 transfer | aggregator-agent read --source wireguard -",
         f"aggregator --home {home} init",
         f"aggregator --home {home} ingest YOUR.ndjson",

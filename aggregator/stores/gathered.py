@@ -40,7 +40,7 @@ class Gathered:
         if state is None or state[1] != len(days):
             return None
         path = self._path(table, month, state[0])
-        return path if path.exists() else None
+        return path if os.access(path, os.R_OK) else None
 
     def keep(self, table: str, month: str) -> bool:
         """Gather a month's days unless they are as they were gathered; say if they were.

@@ -134,3 +134,13 @@ def test_a_folder_that_may_not_be_read_has_no_copies(store: TableStore) -> None:
     keep_months(store, "2026-10")
     os.rename(store.folder / TABLE, store.folder / "elsewhere")
     assert Gathered(store).find(TABLE, "2026-09", SEPTEMBER) is None
+
+
+def test_a_copy_that_may_not_be_opened_is_left_out(
+    store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was let to read the tables need not be let to read their copies."""
+    keep_months(store, "2026-10")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert copy_of(store) is None
+    assert users(store, SEPTEMBER) == truth(store, SEPTEMBER)
