@@ -17,7 +17,7 @@ from aggregator.pipeline import receive
 from aggregator.pipeline.deployment import Deployment, Progress, quiet
 from aggregator.pipeline.receive import Receiver
 from aggregator.rules.clock import is_behind, observe
-from aggregator.stores import atomic, custody, lock
+from aggregator.stores import atomic, custody, gathered, lock
 from aggregator.stores.agents import AgentStore
 from aggregator.stores.audit import AuditLog
 from aggregator.stores.home import OWN_FOLDERS, Home
@@ -135,7 +135,7 @@ def open_to_write(
     _check(home, now)
     with lock.hold(home.lock_path):
         atomic.sweep(home.root, below=False)
-        for name in OWN_FOLDERS:
+        for name in (*OWN_FOLDERS, gathered.FOLDER):
             atomic.sweep(home.folder(name))
         house = _open(home, now or wall, progress)
         before = house.clock

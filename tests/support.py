@@ -151,9 +151,7 @@ class TinyHome:
         return {
             name: data
             for name, data in found.items()
-            if name.endswith(".parquet")
-            and ".months/" not in name
-            and (rejections or "rejections" not in name)
+            if name.endswith(".parquet") and (rejections or "rejections" not in name)
         }
 
     def files(self, under: str = "") -> dict[str, bytes]:

@@ -153,7 +153,7 @@ def change_monthly(home: Path) -> None:
 
 
 def change_copy(home: Path) -> None:
-    (path,) = (home / "tables/.months/usage_daily").iterdir()
+    (path,) = (home / "cache/usage_daily").iterdir()
     rows = pq.ParquetFile(partition(home, "usage_daily", "2026-10-01")).read()
     pq.write_table(rows, path)
 

@@ -28,7 +28,7 @@ from aggregator.pipeline.close import FLAG_TABLES
 from aggregator.rules.calendar import Calendar, DayGate
 from aggregator.rules.rollup import EDGES
 from aggregator.rules.validate import Gate, check_line
-from aggregator.stores.tables import arrow_schema
+from aggregator.stores.tables import file_schema
 
 ROOT: Final = Path(__file__).resolve().parents[1] / "schemas"
 # That of the settings has tests of its own: tests/stores/test_config.py.
@@ -211,7 +211,7 @@ def test_the_rows_of_a_deployment_are_as_their_schema_says(closed_home: Path, na
     assert paths
     for path in paths:
         table = pq.ParquetFile(path).read()
-        assert table.schema.equals(arrow_schema(TABLES[name]))
+        assert table.schema.equals(file_schema(TABLES[name]))
         for row in table.to_pylist():
             check.validate({column: text_of(value) for column, value in row.items()})
 

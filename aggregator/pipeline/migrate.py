@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import os
+import shutil
 import stat
 import tomllib
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Final
 import aggregator
 from aggregator.pipeline import audit
 from aggregator.pipeline.deployment import Deployment
-from aggregator.stores import atomic, formats
+from aggregator.stores import atomic, formats, gathered
 from aggregator.stores.formats import Mark
 from aggregator.stores.home import Home
 
@@ -108,6 +109,9 @@ def _do(home: Home, edit: Edit) -> None:
     path = home.root / edit.path
     if edit.action is Action.MAKE:
         atomic.make_folder(path)
+    elif edit.action is Action.REMOVE and path.is_dir():
+        shutil.rmtree(path)
+        atomic.sync_folder(path.parent)
     elif edit.action is Action.REMOVE:
         atomic.remove(path)
     else:
@@ -155,6 +159,9 @@ def _from_2(home: Home) -> list[Edit]:
     if before is None:
         return []
     edits = []
+    if (home.root / gathered.FOLDER).exists():
+        why = "copies of tables: an older release would not remove them in time"
+        edits.append(Edit(Action.REMOVE, gathered.FOLDER, why))
     if before.format != 1:
         staged = dataclasses.replace(before, format=1)
         edits.append(_mark(home, staged, "from here on the home is of format 1"))

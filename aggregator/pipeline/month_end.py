@@ -17,7 +17,7 @@ from typing import Any, Final
 from aggregator.errors import AggregatorError, IntegrityError, RefusedError
 from aggregator.model.days import instant
 from aggregator.model.tables import TABLES
-from aggregator.pipeline import close, monthly, notices
+from aggregator.pipeline import close, dictionary, monthly, notices
 from aggregator.pipeline.deployment import Deployment
 from aggregator.rules import deletion
 from aggregator.rules.deletion import PUBLISHED, Item, Kind, Step
@@ -101,6 +101,8 @@ def purge(house: Deployment, month: str | None = None) -> list[dict[str, Any]]:
             _purge_month(house, one)
     _remove_remnants(house, failed)
     receipts = [house.receipts.read(one) for one in _record_receipts(house, months)]
+    with contextlib.suppress(OSError):  # a full disk; the next closing writes it
+        dictionary.keep_dictionary(house)
     if failed:
         raise failed[0]
     return receipts

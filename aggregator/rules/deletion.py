@@ -20,8 +20,8 @@ class Kind(enum.Enum):
     COPY = "copy of a published month"
 
 
-PUBLISHED: Final[Mapping[Kind, int]] = MappingProxyType({Kind.TABLE: 1, Kind.COPY: 2})
-"""What goes by its retention, not with its month; and which part of a path names the table."""
+PUBLISHED: Final = frozenset({Kind.TABLE, Kind.COPY})
+"""What goes by its retention, not with its month."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,14 +69,14 @@ def plan(month: str, items: Iterable[Item]) -> list[Step]:
 def expired(items: Iterable[Item], month: str, retention_months: Mapping[str, int]) -> list[Step]:
     """Return the table partitions, and copies of them, past their retention once `month` is over.
 
-    A partition of month m is kept through m + retention; 0 keeps it for ever. The table's name is
-    the part of an item's path that `PUBLISHED` says.
+    A partition of month m is kept through m + retention; 0 keeps it for ever. The table's name
+    is the second part of an item's path.
     """
     steps = []
     for item in items:
         if item.kind not in PUBLISHED:
             continue
-        kept = retention_months.get(item.path.split("/")[PUBLISHED[item.kind]], 0)
+        kept = retention_months.get(item.path.split("/")[1], 0)
         if kept and _number(month) > _number(item.month) + kept:
             action, reason = _RULES[item.kind]
             steps.append(Step(action, item, f"{reason} of {kept} months"))

@@ -1,8 +1,8 @@
 """Months of a daily table gathered into one file each: copies, so that years of days open quickly.
 
-They lie hidden, beside the tables and not among them: `tables/.months/NAME/YYYY-MM.STATE.parquet`.
-STATE is a digest of the names, sizes and times of the day files that were copied, so a copy of what
-was written or removed since is not found, and nothing is lost with any of them.
+They lie beside the tables, not among them: `cache/NAME/YYYY-MM.STATE.copy`, Parquet. STATE is a
+digest of the names, sizes and times of the day files that were copied, so a copy of what was
+written or removed since is not found, and nothing is lost with any of them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from aggregator.model.tables import TABLES
 from aggregator.stores import atomic
 from aggregator.stores.tables import TableStore
 
-FOLDER: Final = ".months"
-_SUFFIX: Final = ".parquet"
+FOLDER: Final = "cache"
+"""Of a home; it is made when there is a copy, and may be removed at any time."""
+_SUFFIX: Final = ".copy"
+_DAY_SUFFIX: Final = ".parquet"
 
 
 class Gathered:
@@ -32,7 +34,7 @@ class Gathered:
     def __init__(self, store: TableStore) -> None:
         """Look after the copies; there need not be any yet."""
         self.store = store
-        self.folder = store.folder / FOLDER
+        self.folder = store.folder.parent / FOLDER
 
     def find(self, table: str, month: str, days: Sequence[str]) -> Path | None:
         """Return the copy of `month` if it is of exactly these `days`, as they are now."""
@@ -95,7 +97,7 @@ class Gathered:
         """Return a digest of what a month's day files are, and their number; None without any."""
         try:
             with os.scandir(self.store.folder / table / f"month={month}") as found:
-                files = [entry for entry in found if entry.name.endswith(_SUFFIX)]
+                files = [entry for entry in found if entry.name.endswith(_DAY_SUFFIX)]
                 facts = sorted(
                     (one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files
                 )

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from aggregator.errors import IntegrityError
 from aggregator.model.tables import TABLES
-from aggregator.stores.gathered import FOLDER, Gathered
+from aggregator.stores.gathered import Gathered
 from aggregator.stores.tables import TableStore, arrow_schema
 
 _MONTH: Final = pa.field("month", pa.string(), nullable=False)
@@ -168,11 +168,12 @@ def _query(
     folder = str(store.folder.resolve())  # the connection compares paths as texts
     # As TableStore.path has them, but texts: years of days are many.
     days = [f"{folder}/{table}/month={period[:7]}/{period}.parquet" for period in periods]
-    months = _with_months(store, table, days)
+    copies = str(Gathered(store).folder.resolve())
+    months = _with_months(store, table, days, copies)
     for paths in (months, days) if months != days else (days,):
         try:
             with duckdb.connect(":memory:") as connection:
-                _close_in(connection, folder)
+                _close_in(connection, folder, copies)
                 found = connection.sql(text, params={"paths": paths, **values})
                 return found.to_arrow_table().cast(schema)
         except (duckdb.ConversionException, duckdb.OutOfRangeException):
@@ -183,27 +184,25 @@ def _query(
     raise IntegrityError(f"the partitions of {table} do not read as its schema")
 
 
-def _with_months(store: TableStore, table: str, days: Sequence[str]) -> list[str]:
+def _with_months(store: TableStore, table: str, days: Sequence[str], copies: str) -> list[str]:
     """Return the files `days`, those of a whole month replaced by its copy where there is one."""
     gathered, paths = Gathered(store), []
     for folder, files in groupby(days, key=os.path.dirname):
         of_month = list(files)
         copy = gathered.find(table, folder[-len("YYYY-MM") :], of_month)
-        paths += (
-            of_month if copy is None else [f"{store.folder.resolve()}/{FOLDER}/{table}/{copy.name}"]
-        )
+        paths += of_month if copy is None else [f"{copies}/{table}/{copy.name}"]
     return paths
 
 
-def _close_in(connection: duckdb.DuckDBPyConnection, folder: str) -> None:
-    """Let the connection see `folder` only, and leave nothing on disk."""
-    quoted = folder.replace("'", "''")
+def _close_in(connection: duckdb.DuckDBPyConnection, *folders: str) -> None:
+    """Let the connection see `folders` only, and leave nothing on disk."""
+    quoted = ", ".join("'{}'".format(one.replace("'", "''")) for one in folders)
     for setting in (
         "temp_directory = ''",
         "enable_progress_bar = false",
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
-        f"allowed_directories = ['{quoted}']",
+        f"allowed_directories = [{quoted}]",
         "enable_external_access = false",
         "lock_configuration = true",
     ):

@@ -31,11 +31,6 @@ _TYPES: Final[Mapping[Kind, pa.DataType]] = {
 Row = Mapping[str, Any]
 
 
-# A monthly table has its month twice: as a column, and in the names of its folders, from which
-# Arrow and pandas make a dictionary. They read both only if the file's own is one as well.
-_MONTH_IN_FILE: Final = pa.dictionary(pa.int32(), pa.string())
-
-
 def arrow_schema(table: Table) -> pa.Schema:
     """Return the Arrow schema of a table's rows."""
     nullable = {Kind.COUNT_OR_NULL}
@@ -45,6 +40,20 @@ def arrow_schema(table: Table) -> pa.Schema:
             for name, kind in table.columns.items()
         ]
     )
+
+
+def file_schema(table: Table) -> pa.Schema:
+    """Return the Arrow schema of a table's files: that of its rows, but for the month.
+
+    A monthly table has it twice: as a column, and in the names of its folders, from which Arrow and
+    pandas make a dictionary. They read both only if the file's own is one as well.
+    """
+    schema = arrow_schema(table)
+    if "month" not in schema.names:
+        return schema
+    place = schema.get_field_index("month")
+    encoded = schema.field(place).with_type(pa.dictionary(pa.int32(), pa.string()))
+    return schema.set(place, encoded)
 
 
 class TableStore:
@@ -76,7 +85,7 @@ class TableStore:
         except (OverflowError, pa.ArrowInvalid):
             raise IntegrityError(f"the sums of {table} {period} are implausible") from None
         sink = pa.BufferOutputStream()
-        pq.write_table(_as_in_file(data), sink, compression="zstd", compression_level=3)
+        pq.write_table(data.cast(file_schema(model)), sink, compression="zstd", compression_level=3)
         path = self.path(table, period)
         atomic.write(path, bytes(memoryview(sink.getvalue())), mode=0o644)
         return path
@@ -101,14 +110,6 @@ class TableStore:
     def digest(self, table: str, period: str) -> str:
         """Return the SHA-256 of a partition's file."""
         return hashlib.sha256(self.path(table, period).read_bytes()).hexdigest()
-
-
-def _as_in_file(data: pa.Table) -> pa.Table:
-    if "month" not in data.column_names:
-        return data
-    place = data.schema.get_field_index("month")
-    field = data.schema.field(place).with_type(_MONTH_IN_FILE)
-    return data.set_column(place, field, data["month"].dictionary_encode())
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:

@@ -127,6 +127,17 @@ def test_a_home_made_in_this_format_goes_back_too(tmp_path: Path) -> None:
     assert home.read(NOW).config.rehearsal
 
 
+def test_copies_of_tables_do_not_go_back(tiny: TinyHome) -> None:
+    """An older release would not remove them when their retention is over."""
+    forward(tiny)
+    copy = tiny.root / "cache/usage_daily/2026-09.0123456789abcdef.copy"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"rows")
+    backward(tiny)
+    assert not (tiny.root / "cache").exists()
+    assert migrate.next_plan(Home(tiny.root), back=True) is None
+
+
 def test_modes_and_links_of_config_toml_stay(tiny: TinyHome, tmp_path: Path) -> None:
     """As where a configuration management tool keeps it elsewhere."""
     real, link = tmp_path / "elsewhere.toml", tiny.root / "config.toml"

@@ -387,7 +387,7 @@ def test_remnants_wait_for_the_clock_too(home: TinyHome, tmp_path: Path) -> None
 
 def copies(home: TinyHome) -> list[str]:
     """Return the months of which there is a copy of usage_daily."""
-    return sorted(path.name[:7] for path in (home.root / "tables/.months/usage_daily").iterdir())
+    return sorted(path.name[:7] for path in (home.root / "cache/usage_daily").iterdir())
 
 
 def test_tables_past_their_retention_expire_with_a_purge(tmp_path: Path) -> None:

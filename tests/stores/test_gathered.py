@@ -26,7 +26,7 @@ def write(store: TableStore, day: str, users: int = 10) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> TableStore:
-    made = TableStore(tmp_path)
+    made = TableStore(tmp_path / "tables")
     for number, day in enumerate([*SEPTEMBER, *OCTOBER]):
         write(made, day, 10 + number)
     return made
