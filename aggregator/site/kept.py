@@ -269,6 +269,9 @@ def _promises(profile: Profile) -> tuple[str, ...]:
 
 
 def _columns(table: Entry) -> Table:
-    rows = [(Cell(one.name), Cell(one.arrow_type), Cell(one.meaning)) for one in table.columns]
+    rows = [
+        (Cell(one.name), Cell(one.arrow_type.removesuffix("[day]")), Cell(one.meaning))
+        for one in table.columns
+    ]
     columns = (Column("column"), Column("type"), Column("meaning"))
     return Table(f"columns-{table.table}", f"Columns of {table.table}", columns, rows)
