@@ -21,6 +21,8 @@ _PRIORITY: Final = {
     "histogram": 9, "forecast_tests": 9, "p99_bytes": 8, "p90_bytes": 7, "late_bytes": 6,
     "p50_bytes": 5, "mean_users": 5, "peak_day": 5, "peak_bytes": 4, "servers_needed": 2,
     "forecast_low_bytes": 3, "forecast_high_bytes": 3, "trend": 4, "bar": 3,
+    "successes": 6, "attempts_before": 5, "bytes_before": 5, "user_days": 2,
+    "success_percent_before": 2,
 }  # fmt: skip
 # Rows up to which histograms are drawn, and up to which a terminal shows all: beyond, nobody looks
 # at each.
@@ -82,7 +84,8 @@ def columns_of(answer: Report) -> list[Column]:
     columns = []
     for name in data.column_names:
         values = data[name].to_pylist()
-        priority = _PRIORITY.get(name, 0)
+        is_ordered_by = answer.plan.order is not None and answer.plan.order.column == name
+        priority = 0 if is_ordered_by else _PRIORITY.get(name, 0)
         if name in answer.plan.by:
             texts = {value: dimension_text(name, value) for value in set(values)}
             cells = [texts[value] for value in values]
@@ -92,14 +95,19 @@ def columns_of(answer: Report) -> list[Column]:
         else:
             texts = {value: number_text(name, value) for value in set(values)}
             cells = [texts[value] for value in values]
-            title = name.removesuffix("_bytes").replace("_percent", " %").replace("_", " ")
-            columns.append(Column(title, cells, True, priority))
+            columns.append(Column(_title(name), cells, True, priority))
         if name == main:
             drawn = [value or 0 for value in values]
             columns.append(Column("", (), priority=_PRIORITY["bar"], bar_of=drawn))
     if answer.trend is not None:
         columns.append(Column("trend", _trend_texts(answer), priority=_PRIORITY["trend"]))
     return columns
+
+
+def _title(name: str) -> str:
+    if name == "success_change_points":
+        return "± points"
+    return name.removesuffix("_bytes").replace("_percent", " %").replace("_", " ")
 
 
 def _trend_texts(answer: Report) -> list[str]:

@@ -17,13 +17,14 @@ from aggregator.model.tables import OTHER
 from aggregator.pipeline import report, report_rows
 from aggregator.pipeline.deployment import Deployment
 from aggregator.pipeline.report import Plan, Question, Report
+from aggregator.rules import periods
 from aggregator.rules.forecast import WEEK_DAYS, Forecast, forecast, known
 from aggregator.stores import scan
 
 AHEAD_DAYS: Final = 90
 ALL: Final = "(all)"
 """The row of all locations together; no location can have this name."""
-_SHOWN: Final = "90d"
+_SHOWN_DAYS: Final = 90
 _WEEKS: Final = 104
 _DAILY: Final = ("day", "location", "users", "bytes")
 _PERCENTILES: Final = ("p50_bytes", "p90_bytes", "p99_bytes")
@@ -81,10 +82,15 @@ def gather(house: Deployment, wish: Wish) -> Capacity:
     UsageError as by `report.plan`.
     """
     question = wish.question
+    today = house.now.date()
     asked = dataclasses.replace(
-        question, by=("location",), first=question.first or _SHOWN, sort=None, limit=None
+        question,
+        by=("location",),
+        first=question.first or _first(question.last, today),
+        sort=None,
+        limit=None,
     )
-    plan = report.plan("usage", asked, house.now.date())
+    plan = report.plan("usage", asked, today)
     shown = report.periods_of(house, plan.table, plan.first, plan.last)
     if not shown:
         return Capacity(Report(plan, _SCHEMA.empty_table(), ()), None)
@@ -101,6 +107,14 @@ def gather(house: Deployment, wish: Wish) -> Capacity:
     told = [row | percentiles.get(place, {}) for place, row in rows.items()]
     data = pa.Table.from_pylist(told, schema=_SCHEMA)
     return Capacity(_arranged(plan, data, question, shown), every)
+
+
+def _first(last: str | None, today: dt.date) -> str:
+    """Return the first day that is shown where none was asked for: some before the last one."""
+    end = None if last is None else periods.parse(last, today)
+    if end is None:
+        return f"{_SHOWN_DAYS}d"
+    return (end.last - dt.timedelta(days=_SHOWN_DAYS)).isoformat()
 
 
 def _arranged(plan: Plan, data: pa.Table, question: Question, shown: tuple[str, ...]) -> Report:

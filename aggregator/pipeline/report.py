@@ -129,7 +129,7 @@ def plan(kind: str, question: Question, today: dt.date, *, trend: bool = False) 
     """
     subject = SUBJECTS[kind]
     wanted = subject.by if question.by is None else tuple(question.by)
-    filters = tuple(_filter(kind, subject, text) for text in question.where)
+    filters = tuple(_filter(subject, text) for text in question.where)
     table, exact = _table_for(kind, subject, wanted, [one.dimension for one in filters])
     start, end = _range(question, today, table)
     floor = question.floor if kind == "crowd" else None
@@ -254,7 +254,7 @@ def _table_for(
     raise UsageError(f"no table has {words} together; --by and --where take some of: {together}")
 
 
-def _filter(kind: str, subject: Subject, text: str) -> Filter:
+def _filter(subject: Subject, text: str) -> Filter:
     """Return the filter that `text` spells, such as country=DE,AT or asn!=other."""
     name, equals, values = text.partition("=")
     without = name.endswith("!")
@@ -263,7 +263,7 @@ def _filter(kind: str, subject: Subject, text: str) -> Filter:
     if not equals or dimension not in allowed or not values.strip():
         example = f"{allowed[0]}=NAME" if allowed else ""
         raise UsageError(
-            f"--where of report {kind} takes {example}, several NAMEs with commas between, != for"
+            f"--where takes {example}, several NAMEs with commas between, != for"
             f" all others; of: {', '.join(allowed)}"
         )
     found = {_stored(dimension, one.strip()) for one in values.split(",") if one.strip()}
