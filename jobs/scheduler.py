@@ -111,7 +111,9 @@ class Scheduler:
             self._watch(scheduler, notifier)
         finally:
             notifier.tell(STOPPING="1")
-            self._log.event(Event.STOPPING, running=len(self._children))
+            with self._lock:  # one that is just being started counts
+                running = len(self._children)
+            self._log.event(Event.STOPPING, running=running)
             scheduler.pause()
             self._end_children()
             scheduler.shutdown(wait=True)

@@ -582,9 +582,18 @@ def test_a_sum_with_its_trend_is_the_same_sum(closed_home: Path) -> None:
         assert without.trend is None
 
 
+# A shell has what it starts in the background ignore Ctrl-C: these tests too, perhaps.
+_HEARS_CTRL_C = """
+import signal, sys
+from aggregator.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+
+
 def test_a_watched_report_is_shown_again_until_it_is_interrupted(closed_home: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "aggregator", "--home", str(closed_home), "--now", NOW,
+        [sys.executable, "-c", _HEARS_CTRL_C, "--home", str(closed_home), "--now", NOW,
          "report", "usage", "--by", "location", "--watch", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
     ) as watching:  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 
 from aggregator.errors import IntegrityError
 
+_INTERRUPTED: Final = "Query interrupted"
 # In this order: what may be changed no more comes last.
 _SETTINGS: Final = (
     "temp_directory = ''",
@@ -20,6 +23,19 @@ _SETTINGS: Final = (
     "enable_external_access = false",
     "lock_configuration = true",
 )
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C in the midst of a query be what it is: DuckDB makes a RuntimeError of it."""
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if str(error) == _INTERRUPTED:
+            raise KeyboardInterrupt from None
+        raise
 
 
 class Engine(Protocol):
@@ -48,7 +64,8 @@ class DuckDBEngine:
     def query(self, sql: str) -> pa.Table:
         """Return the result of `sql`; IntegrityError if a total does not fit its column."""
         try:
-            return self._connection.sql(sql).to_arrow_table()
+            with interruptible():
+                return self._connection.sql(sql).to_arrow_table()
         except (duckdb.ConversionException, duckdb.OutOfRangeException):
             raise IntegrityError("a total is larger than a table can hold") from None
 

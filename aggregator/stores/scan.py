@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from aggregator.errors import IntegrityError
 from aggregator.model.tables import TABLES
+from aggregator.stores.engine import interruptible
 from aggregator.stores.gathered import Gathered
 from aggregator.stores.tables import TableStore, arrow_schema
 
@@ -172,7 +173,7 @@ def _query(
     months = _with_months(store, table, days, copies)
     for paths in (months, days) if months != days else (days,):
         try:
-            with duckdb.connect(":memory:") as connection:
+            with duckdb.connect(":memory:") as connection, interruptible():
                 _close_in(connection, folder, copies)
                 found = connection.sql(text, params={"paths": paths, **values})
                 return found.to_arrow_table().cast(schema)

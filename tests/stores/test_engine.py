@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -80,3 +81,12 @@ def test_a_total_that_fits_no_column_is_an_integrity_error(engine: DuckDBEngine)
     engine.register("t", pa.table({"x": pa.array([2**62, 2**62], pa.int64())}))
     with pytest.raises(IntegrityError, match="larger than a table can hold"):
         engine.query("SELECT CAST(SUM(x) AS BIGINT) AS total FROM t")
+
+
+def test_an_interrupt_in_the_midst_of_a_query_is_one() -> None:
+    """DuckDB makes a RuntimeError of it, which would be told as a fault of ours."""
+    for error in (RuntimeError("Query interrupted"), duckdb.InterruptException("INTERRUPT")):
+        with pytest.raises(KeyboardInterrupt), module.interruptible():
+            raise error
+    with pytest.raises(RuntimeError, match="another"), module.interruptible():
+        raise RuntimeError("another")
