@@ -12,8 +12,10 @@ a random walk.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -53,7 +55,7 @@ def forecast(weeks: Sequence[float], ahead: int) -> Forecast | None:
     logs = [math.log(value) for value in weeks]
     expected, slope = _ahead(logs, steps)
     errors = sorted(
-        abs(logs[origin + steps - 1] - _ahead(logs[:origin], steps)[0])
+        abs(logs[origin + steps - 1] - _ahead(logs[max(0, origin - _FITTED) : origin], steps)[0])
         for origin in range(_LEAST, len(logs) - steps + 1)
         if origin >= min(_FITTED, len(logs))
     )
@@ -86,11 +88,18 @@ def known(weeks: Mapping[int, tuple[int, int]], last: int) -> list[float]:
 def _ahead(logs: Sequence[float], steps: int) -> tuple[float, float]:
     """Return what a line through the last weeks comes to `steps` after them, and its slope."""
     fitted = logs[-_FITTED:]
-    middle = (len(fitted) - 1) / 2
-    mean = sum(fitted) / len(fitted)
-    spread = sum((number - middle) ** 2 for number in range(len(fitted)))
-    slope = sum((n - middle) * (value - mean) for n, value in enumerate(fitted)) / spread
-    return mean + slope * (len(fitted) - 1 + steps - middle), slope
+    weights, mean = _weights(len(fitted)), sum(fitted) / len(fitted)
+    # The weights add up to nothing, so that the mean need not be taken off each value.
+    slope = sum(map(operator.mul, weights, fitted))
+    return mean + slope * ((len(fitted) - 1) / 2 + steps), slope
+
+
+@functools.cache
+def _weights(count: int) -> tuple[float, ...]:
+    """Return what each of so many values counts for in the slope of a line through them."""
+    middle = (count - 1) / 2
+    spread = count * (count * count - 1) / 12
+    return tuple((number - middle) / spread for number in range(count))
 
 
 def _counted(errors: Sequence[float]) -> float:
